@@ -1,0 +1,80 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+
+#include <covey/bytes.hpp>
+#include <covey/ids.hpp>
+#include <covey/messages.hpp>
+#include <covey/models/data_set.hpp>
+#include <covey/models/network.hpp>
+#include <covey/result.hpp>
+#include <covey/strategies/registry.hpp>
+
+namespace covey::client {
+
+/// One device's work in one round, as a value: enough to do it on any thread.
+struct TrainingTask {
+  RunId run{};
+  RoundNumber round{};
+  ClientId client{};
+  TrainingPlan plan;
+  SharedBytes model;  ///< fp32 parameters, verified against the assignment's hash
+};
+
+/// What comes of it: the update, encoded, and what a Report says of it.
+struct TrainedUpdate {
+  SharedBytes update;
+  Digest digest;                ///< of `update`
+  double weight = 0;
+  std::vector<double> scalars;
+  std::uint64_t num_examples = 0;
+  std::uint32_t steps = 0;
+  double train_loss = 0;
+};
+
+/// How the host watches and stops training. Called between steps on the training thread.
+struct TrainingControl {
+  const std::atomic<bool>* cancelled = nullptr;                   ///< checked between steps
+  std::atomic<std::uint32_t>* steps_done = nullptr;               ///< written between steps
+  /// After how many epochs to stop early; fewer than the plan's only if it accepts partial work.
+  std::uint32_t max_epochs = UINT32_MAX;
+};
+
+/// The seam between the protocol and a training engine. One thread at a time.
+class Trainer {
+ public:
+  virtual ~Trainer() = default;
+  /// Error: cancelled, loss or parameters not finite, plan that cannot be carried out.
+  virtual Result<TrainedUpdate> train(const TrainingTask& task, const TrainingControl& control) = 0;
+};
+
+/// Epochs of minibatch SGD over local examples with Covey's own engine, then the strategy's device half.
+/// Keeps its network and workspace between rounds while the plan's model stays the same, so nothing is
+/// allocated per step. `data` and `registry` outlive it.
+class SgdTrainer : public Trainer {
+ public:
+  SgdTrainer(const models::DataSet& data, const strategies::Registry& registry);
+  ~SgdTrainer() override;
+
+  /// The examples that the next `train` uses: indices into `data`; copied nowhere, must stay alive.
+  void use_examples(std::span<const std::uint32_t> indices) { indices_ = indices; }
+  Result<TrainedUpdate> train(const TrainingTask& task, const TrainingControl& control) override;
+
+ private:
+  struct Engine;
+  const models::DataSet& data_;
+  const strategies::Registry& registry_;
+  std::span<const std::uint32_t> indices_;
+  std::unique_ptr<Engine> engine_;
+};
+
+/// A random update of the model's length, for load tests without training.
+class EchoTrainer : public Trainer {
+ public:
+  Result<TrainedUpdate> train(const TrainingTask& task, const TrainingControl& control) override;
+};
+
+}  // namespace covey::client

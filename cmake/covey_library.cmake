@@ -1,0 +1,52 @@
+include(GNUInstallDirs)
+
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+set(CMAKE_CXX_VISIBILITY_PRESET default)
+set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
+
+# Warnings and sanitizers for code of ours; generated and third-party code does not link this.
+add_library(covey_options INTERFACE)
+target_compile_options(covey_options INTERFACE -Wall -Wextra -Wshadow -Wconversion -Werror
+  # false positives on std::variant of std::vector with g++ 12
+  $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>)
+if(COVEY_SANITIZE)
+  add_compile_options(-fsanitize=${COVEY_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  add_link_options(-fsanitize=${COVEY_SANITIZE})
+endif()
+
+find_program(COVEY_CCACHE ccache)
+if(COVEY_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${COVEY_CCACHE})
+endif()
+
+# covey_library(name DEPS public... PRIVATE private...)
+# Makes target covey_<name>, alias covey::<name>, of every .cpp of this folder, with the headers in include/.
+function(covey_library name)
+  cmake_parse_arguments(ARG "" "" "DEPS;PRIVATE" ${ARGN})
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cpp)
+  file(GLOB_RECURSE headers CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/include/*.hpp)
+  add_library(covey_${name} STATIC ${sources})
+  add_library(covey::${name} ALIAS covey_${name})
+  target_sources(covey_${name} PUBLIC FILE_SET HEADERS
+    BASE_DIRS ${CMAKE_CURRENT_SOURCE_DIR}/include FILES ${headers})
+  target_compile_features(covey_${name} PUBLIC cxx_std_20)
+  target_include_directories(covey_${name} PRIVATE ${CMAKE_CURRENT_SOURCE_DIR})
+  target_link_libraries(covey_${name} PUBLIC ${ARG_DEPS}
+    PRIVATE ${ARG_PRIVATE} $<BUILD_INTERFACE:covey_options>)
+  set_target_properties(covey_${name} PROPERTIES EXPORT_NAME ${name} LINKER_LANGUAGE CXX
+    VERIFY_INTERFACE_HEADER_SETS ON)
+  set_property(GLOBAL APPEND PROPERTY COVEY_LIBRARIES covey_${name})
+endfunction()
+
+# covey_test(folder DEPS ...): one Catch2 program of every .cpp of this folder, one ctest entry per test case.
+function(covey_test name)
+  cmake_parse_arguments(ARG "" "" "DEPS" ${ARGN})
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*_test.cpp)
+  add_executable(covey_${name}_tests ${sources})
+  target_include_directories(covey_${name}_tests PRIVATE ${PROJECT_SOURCE_DIR}/tests/support)
+  target_link_libraries(covey_${name}_tests PRIVATE covey_catch_main ${ARG_DEPS} covey_options)
+  catch_discover_tests(covey_${name}_tests TEST_PREFIX "${name}: " PROPERTIES TIMEOUT 600 LABELS ${name})
+endfunction()

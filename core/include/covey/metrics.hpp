@@ -1,0 +1,50 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <covey/ids.hpp>
+#include <covey/time.hpp>
+
+namespace covey {
+
+/// How one committed (or abandoned) round went: a line of metrics.jsonl and a row of the store.
+struct RoundMetrics {
+  RoundNumber round{};
+  bool committed = true;
+  Time started{};
+  Time ended{};
+  std::uint32_t selected = 0;
+  std::uint32_t accepted = 0;
+  std::uint32_t rejected = 0;
+  std::uint32_t dropped = 0;          ///< selected, but neither accepted nor rejected
+  std::uint64_t examples = 0;         ///< of accepted reports
+  double train_loss = 0;              ///< of accepted reports, weighted by examples
+  std::uint64_t train_steps = 0;
+  std::uint64_t bytes_up = 0;         ///< payload of accepted and rejected updates
+  std::uint64_t bytes_down = 0;
+  std::optional<double> accuracy;     ///< on the test set, where this round was evaluated
+  std::optional<double> loss;
+};
+
+/// Per-device accuracy of one model over the devices' own test data (q-FFL, Li et al. 2020, Table 1).
+struct FairnessFigures {
+  std::uint32_t devices = 0;
+  double average = 0;    ///< unweighted mean of accuracies, percent
+  double worst10 = 0;    ///< mean of the worst 10% of devices, percent
+  double best10 = 0;     ///< mean of the best 10%, percent
+  double variance = 0;   ///< of accuracies in percent, population variance
+};
+FairnessFigures fairness(std::vector<double> accuracies);
+
+/// Rounds to a target as in McMahan et al. 2017: the running maximum of accuracy, linearly
+/// interpolated between evaluated rounds; nothing if it is not reached.
+std::optional<double> rounds_to_target(const std::vector<std::pair<double, double>>& round_accuracy,
+                                       double target);
+
+/// One line of metrics.jsonl, without the newline.
+std::string to_json_line(const RoundMetrics& metrics);
+
+}  // namespace covey

@@ -1,0 +1,126 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <covey/model_spec.hpp>
+#include <covey/result.hpp>
+
+/// A run file as values: the experiment whole. The same file drives `simulate`, `server` and `client`.
+/// Defaults here are the defaults of the TOML keys (in comments, "table.key").
+namespace covey {
+
+struct ModelConfig {
+  std::string preset = "logistic";  ///< model.preset: logistic | 2nn | cnn; "" when layers are given
+  std::vector<LayerSpec> layers;    ///< model.layers = [{type="dense", units=200}, {type="relu"}, ...]
+};
+
+struct DataConfig {
+  std::string source = "synthetic";  ///< data.source: synthetic | mnist | csv | leaf
+  std::string path;                  ///< data.path: file or directory; relative to --data / COVEY_DATA
+  double alpha = 1;                  ///< data.alpha  (synthetic)
+  double beta = 1;                   ///< data.beta   (synthetic)
+  bool iid = false;                  ///< data.iid    (synthetic: shared model, v = 0)
+  double size_mean = 4;              ///< data.size-mean: n_k = floor(LogNormal(mean, spread)) + 50
+  double size_spread = 2;            ///< data.size-spread
+  std::uint32_t max_examples = 0;    ///< data.max-examples per device of the synthetic set; 0: no cap
+  std::string label = "label";       ///< data.label: CSV column of the class
+  std::string user;                  ///< data.user: CSV column naming the owner ("natural" partition)
+  double test_fraction = 0.2;        ///< data.test-fraction held out per device, where no test set exists
+};
+
+struct PartitionConfig {
+  std::string scheme = "iid";        ///< partition.scheme: iid | shards | dirichlet | power-law | natural
+  std::uint32_t clients = 100;       ///< partition.clients (natural and leaf: 0 means all users)
+  std::uint32_t shards_per_client = 2;  ///< partition.shards-per-client
+  double concentration = 0.5;        ///< partition.concentration (Dirichlet)
+  double exponent = 1.5;             ///< partition.exponent (power law)
+};
+
+struct StrategyConfig {
+  std::string name = "fedavg";       ///< strategy.name
+  std::string plugin;                ///< strategy.plugin: shared library that brings the strategy
+  /// every other key of [strategy]: {"proximal-mu", 1.0}, {"q", 1.0}
+  std::vector<std::pair<std::string, double>> parameters;
+};
+
+struct ClientConfig {
+  std::uint32_t local_epochs = 1;      ///< client.local-epochs
+  std::uint32_t batch_size = 10;       ///< client.batch-size; 0: full batch
+  double learning_rate = 0.1;          ///< client.learning-rate
+  bool accept_partial_work = false;    ///< client.accept-partial-work
+  std::string precision = "fp32";      ///< client.precision
+  std::string compressor = "fp32";     ///< client.compressor
+};
+
+struct SelectionConfig {
+  double fraction_fit = 0.1;             ///< selection.fraction-fit of min-available-clients (C)
+  std::uint32_t min_fit_clients = 1;     ///< selection.min-fit-clients: goal is max(this, fraction)
+  std::uint32_t min_available_clients = 0;  ///< selection.min-available-clients; 0: all of partition.clients
+  std::string policy = "uniform";        ///< selection.policy: uniform | by-examples
+  double over_selection = 1.0;           ///< selection.over-selection: select goal times this (1.3)
+  double quorum = 1.0;                   ///< selection.quorum: share of the goal that must report
+  double selection_timeout_s = 60;       ///< selection.timeout-s: then start with who is there, if >= quorum
+  double round_deadline_s = 600;         ///< selection.round-deadline-s
+  double retry_min_s = 0;                ///< selection.retry-min-s  (window after a report)
+  double retry_max_s = 0;                ///< selection.retry-max-s
+  std::uint32_t max_waiting = 20000;     ///< selection.max-waiting connections held for selection
+  double heartbeat_s = 10;               ///< selection.heartbeat-s; silent for 3 of them: dropped out
+  double max_update_norm = 0;            ///< selection.max-update-norm; 0: no limit
+  std::uint32_t max_uploads = 16;        ///< selection.max-uploads at the same time
+  bool require_charging = false;         ///< selection.require-charging
+  bool require_unmetered = false;        ///< selection.require-unmetered
+};
+
+/// Virtual devices; the simulator only. Each trait is drawn per device: uniform in [min, max].
+struct FleetConfig {
+  double latency_ms_min = 20, latency_ms_max = 20;         ///< fleet.latency-ms = 20 or [min, max]
+  double up_mbit_s_min = 0, up_mbit_s_max = 0;             ///< fleet.up-mbit-s; 0: unlimited
+  double down_mbit_s_min = 0, down_mbit_s_max = 0;         ///< fleet.down-mbit-s
+  double gflops_min = 1, gflops_max = 1;                   ///< fleet.gflops: compute speed
+  double dropout = 0;            ///< fleet.dropout: chance that a selected device fails in a round
+  double stragglers = 0;         ///< fleet.stragglers: share of selected devices that manage only x epochs,
+                                 ///< x uniform in [1, E] (Li et al. 2020); reported only with
+                                 ///< client.accept-partial-work, else the device misses the round
+  bool codec = false;            ///< fleet.codec: send every message through the wire codec and back
+};
+
+struct ServerConfig {
+  std::string listen = "127.0.0.1:7443";   ///< server.listen
+  std::uint32_t max_frame_bytes = 1 << 20; ///< server.max-frame-bytes
+  std::uint32_t chunk_bytes = 256 * 1024;  ///< server.chunk-bytes
+  std::uint32_t max_connections = 20000;   ///< server.max-connections
+  std::uint32_t keep_snapshots = 3;        ///< server.keep-snapshots in the store
+};
+
+struct RunConfig {
+  std::string name = "run";           ///< run.name
+  std::uint64_t seed = 1;             ///< run.seed
+  std::uint32_t num_rounds = 100;     ///< run.num-rounds
+  double target_accuracy = 0;         ///< run.target-accuracy: reported as rounds_to_target; 0: none
+  bool stop_at_target = false;        ///< run.stop-at-target
+  std::uint32_t eval_every = 1;       ///< run.eval-every rounds
+  ModelConfig model;
+  DataConfig data;
+  PartitionConfig partition;
+  StrategyConfig strategy;
+  ClientConfig client;
+  SelectionConfig selection;
+  FleetConfig fleet;
+  ServerConfig server;
+};
+
+/// Reads a TOML run file, then applies `overrides` ("client.learning-rate=0.05", TOML values; a bare
+/// word is taken as a string). Unknown keys, wrong types and values out of range are refused naming
+/// file, line and key (overrides: the override).
+Result<RunConfig> load_run_file(const std::string& path, const std::vector<std::string>& overrides);
+Result<RunConfig> parse_run_text(const std::string& text, const std::string& origin,
+                                 const std::vector<std::string>& overrides);
+
+/// The configuration as a complete TOML run file, every key with its value.
+std::string to_toml(const RunConfig& config);
+
+}  // namespace covey

@@ -1,0 +1,78 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include <covey/parameter_vector.hpp>
+#include <covey/random.hpp>
+#include <covey/result.hpp>
+#include <covey/run_config.hpp>
+
+namespace covey::models {
+
+/// Labelled examples, held once and shared read-only. Features are kept as they came: floats, or bytes
+/// with a scale (images), which takes a quarter of the memory.
+class DataSet {
+ public:
+  DataSet() = default;
+  /// features: [n x shape], labels: [n] in [0, classes). Error naming the first bad example.
+  static Result<DataSet> from_floats(std::vector<std::uint32_t> shape, std::vector<float> features,
+                                     std::vector<std::int32_t> labels, std::uint32_t classes);
+  /// A feature's value is byte * scale.
+  static Result<DataSet> from_bytes(std::vector<std::uint32_t> shape, std::vector<std::uint8_t> features,
+                                    float scale, std::vector<std::int32_t> labels,
+                                    std::uint32_t classes);
+
+  std::size_t size() const { return labels_.size(); }
+  bool empty() const { return labels_.empty(); }
+  const std::vector<std::uint32_t>& shape() const { return shape_; }  ///< of one example
+  std::size_t example_size() const { return example_size_; }          ///< floats of one example
+  std::uint32_t classes() const { return classes_; }
+  std::span<const std::int32_t> labels() const { return labels_; }
+
+  /// Copies the examples `indices` to out_features [indices.size() x example_size()] and out_labels.
+  void gather(std::span<const std::uint32_t> indices, std::span<float> out_features,
+              std::span<std::int32_t> out_labels) const;
+
+ private:
+  std::vector<std::uint32_t> shape_;
+  std::size_t example_size_ = 0;
+  std::uint32_t classes_ = 0;
+  std::vector<float> floats_;
+  std::vector<std::uint8_t> bytes_;
+  float scale_ = 1;
+  std::vector<std::int32_t> labels_;
+};
+
+/// One device's examples: indices into the training and the test set.
+struct Shard {
+  std::vector<std::uint32_t> train;
+  std::vector<std::uint32_t> test;
+};
+
+/// Training and test examples, and who owns them where the data says so.
+struct FederatedData {
+  DataSet train;
+  DataSet test;                       ///< may be the held-out parts of all owners together
+  std::vector<Shard> owners;          ///< by owner ("natural" data: synthetic, LEAF, CSV with a user column)
+  std::vector<std::string> owner_names;
+};
+
+/// FedProx's Synthetic(alpha, beta) (Li et al. 2020, section 5.1; the authors' generator): `devices`
+/// owners, 60 features, 10 classes; each owner's data split by config.test_fraction.
+Result<FederatedData> make_synthetic(const DataConfig& config, std::uint32_t devices, std::uint64_t seed);
+/// MNIST's four idx files, plain or .gz, in `directory`.
+Result<FederatedData> load_mnist(const std::string& directory);
+/// A table with a header line, numeric features, one label column (class numbers or names) and
+/// optionally a user column.
+Result<FederatedData> load_csv(const std::string& path, const DataConfig& config, std::uint64_t seed);
+/// A directory of LEAF JSON files: `train/*.json` and `test/*.json`, or *.json split by test_fraction.
+Result<FederatedData> load_leaf(const std::string& directory, const DataConfig& config, std::uint64_t seed);
+
+/// The data set a run file names. `data_directory`: from --data or COVEY_DATA; relative paths of the
+/// run file are looked up there first, then beside the run file.
+Result<FederatedData> load_data(const RunConfig& config, const std::string& data_directory);
+
+}  // namespace covey::models

@@ -1,0 +1,193 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include <covey/bytes.hpp>
+#include <covey/digest.hpp>
+#include <covey/ids.hpp>
+#include <covey/messages.hpp>
+#include <covey/metrics.hpp>
+#include <covey/result.hpp>
+#include <covey/run_config.hpp>
+#include <covey/time.hpp>
+
+/// The server's side of the protocol as a state machine: events in, actions out, time is an input.
+namespace covey::server {
+
+/// One update on its way in: the only key of an upload.
+struct UploadKey {
+  RunId run{};
+  RoundNumber round{};
+  ClientId client{};
+  Digest blob;
+  auto operator<=>(const UploadKey&) const = default;
+};
+
+enum class Role : std::uint8_t { kDevice, kOperator };
+
+// ---- events
+struct DeviceConnected {
+  ConnectionId connection{};
+  ClientId client{};
+  Role role = Role::kDevice;
+};
+struct DeviceGone {
+  ConnectionId connection{};
+};
+struct Received {
+  ConnectionId connection{};
+  ClientMessage message;
+};
+struct TimerFired {};
+/// Answers OpenUpload: so many bytes of this upload are held already.
+struct UploadOpened {
+  UploadKey key;
+  Result<std::uint64_t> offset;
+};
+/// Answers JudgeUpdate: counted into the sum, or why not.
+struct UpdateJudged {
+  UploadKey key;
+  std::optional<std::pair<RejectReason, std::string>> rejection;
+};
+/// An upload could not be written (disk full).
+struct UploadFailed {
+  UploadKey key;
+  Error error;
+};
+/// Answers ApplyStrategy.
+struct StrategyApplied {
+  RoundNumber round{};
+  Result<SharedBytes> model;     ///< fp32 parameters of the new model
+};
+/// Answers CommitRound: it is durable now (or could not be made so, and the run stops).
+struct RoundStored {
+  RoundNumber round{};
+  Result<void> stored;
+};
+/// Answers EvaluateModel.
+struct ModelEvaluated {
+  RoundNumber round{};
+  double accuracy = 0;
+  double loss = 0;
+};
+struct StopRequested {};
+using Event = std::variant<DeviceConnected, DeviceGone, Received, TimerFired, UploadOpened, UpdateJudged,
+                           UploadFailed, StrategyApplied, RoundStored, ModelEvaluated, StopRequested>;
+
+// ---- actions
+struct Send {
+  ConnectionId connection{};
+  ServerMessage message;
+};
+struct Close {
+  ConnectionId connection{};
+};
+/// One timer; a new one replaces it.
+struct SetTimer {
+  Time at{};
+};
+struct OpenUpload {
+  UploadKey key;
+  std::uint64_t size = 0;
+};
+struct WriteUpload {
+  UploadKey key;
+  std::uint64_t offset = 0;
+  SharedBytes payload;
+};
+struct DropUpload {
+  UploadKey key;
+};
+/// Complete: verify its hash, decode, check, and add it to the round's sum (UpdatePipeline::judge).
+struct JudgeUpdate {
+  UploadKey key;
+  Report report;
+};
+/// Forget whatever was summed; a new round begins (UpdatePipeline::begin).
+struct BeginSum {
+  RoundNumber round{};
+};
+/// Move the model by the round's sum (UpdatePipeline::apply).
+struct ApplyStrategy {
+  RoundNumber round{};
+};
+/// Make the round durable: model, strategy state, metrics, in one transaction. An abandoned round has no
+/// model and only leaves its metrics.
+struct CommitRound {
+  RoundMetrics metrics;
+  std::optional<SharedBytes> model;
+};
+struct EvaluateModel {
+  RoundNumber round{};
+  SharedBytes model;
+};
+/// A round's metrics are complete (after its evaluation, where there is one).
+struct PublishMetrics {
+  RoundMetrics metrics;
+};
+/// A fact for the log, in words.
+struct Note {
+  std::string text;
+};
+/// The run is over, or cannot go on.
+struct RunFinished {
+  bool ok = true;
+  std::string reason;
+};
+using Action = std::variant<Send, Close, SetTimer, OpenUpload, WriteUpload, DropUpload, JudgeUpdate, BeginSum,
+                            ApplyStrategy, CommitRound, EvaluateModel, PublishMetrics, Note, RunFinished>;
+using Actions = std::vector<Action>;
+
+/// Where the run stands when the coordinator starts: the initial model, or the last committed round.
+struct RunState {
+  RunId run{};
+  RoundNumber round{};  ///< last committed round; 0: none yet
+  SharedBytes model;    ///< fp32 parameters after that round
+};
+
+struct CoordinatorOptions {
+  RunConfig config;
+  TrainingPlan plan;               ///< sent to every selected device
+  std::uint32_t population = 0;    ///< devices of the run: what min-available-clients = 0 stands for
+  std::size_t num_scalars = 0;     ///< of the strategy
+  bool evaluates = true;           ///< the driver answers EvaluateModel
+};
+
+enum class Phase : std::uint8_t {
+  kSelection,      ///< devices check in until there are enough, or the timeout
+  kConfiguration,  ///< the cohort is drawn and sent its assignments; secure aggregation's key exchange goes here
+  kReporting,      ///< until everyone reported, or the quorum at the deadline; unmasking goes at its end
+  kCommit,         ///< the strategy is applied and the round made durable; then it is evaluated
+  kStopping,
+  kFinished,
+};
+std::string_view to_string(Phase phase);
+
+/// Runs the rounds. Owns no socket, thread, clock, file or global generator. One thread at a time.
+/// Memory: O(model) for the current model, O(small) per connection and per selected device.
+class RoundCoordinator {
+ public:
+  RoundCoordinator(CoordinatorOptions options, RunState state);
+  ~RoundCoordinator();
+
+  /// First call to make.
+  void start(Time now, Actions& actions);
+  void handle(Time now, Event event, Actions& actions);
+
+  Phase phase() const;
+  RoundNumber committed_round() const;
+  const SharedBytes& model() const;
+  /// What `covey status` shows, as one JSON object.
+  std::string status_json(Time now) const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace covey::server

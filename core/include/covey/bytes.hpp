@@ -2,9 +2,12 @@
 
 #include <cstddef>
 #include <memory>
+#include <mutex>
 #include <span>
 #include <utility>
 #include <vector>
+
+#include <covey/digest.hpp>
 
 namespace covey {
 
@@ -14,9 +17,10 @@ class SharedBytes {
  public:
   SharedBytes() = default;
   explicit SharedBytes(std::vector<std::byte> bytes) {
-    auto owner = std::make_shared<const std::vector<std::byte>>(std::move(bytes));
-    view_ = *owner;
-    owner_ = std::move(owner);
+    auto buffer = std::make_shared<const Buffer>(std::move(bytes));
+    view_ = buffer->bytes;
+    buffer_ = buffer.get();
+    owner_ = std::move(buffer);
   }
   /// `owner` keeps `view` alive (a mapped file, a larger buffer).
   SharedBytes(std::shared_ptr<const void> owner, std::span<const std::byte> view)
@@ -29,10 +33,23 @@ class SharedBytes {
 
   /// Bytes [offset, offset + length); the caller keeps the range inside.
   SharedBytes slice(std::size_t offset, std::size_t length) const {
-    return SharedBytes(owner_, view_.subspan(offset, length));
+    SharedBytes part(owner_, view_.subspan(offset, length));
+    part.buffer_ = buffer_;
+    return part;
   }
 
+  /// SHA-256 of these bytes. Of a whole buffer it is computed once for all who share it: a simulated
+  /// fleet hashes a model once, while bytes that crossed a network are a buffer of their own.
+  Digest digest() const;
+
  private:
+  struct Buffer {
+    explicit Buffer(std::vector<std::byte> b) : bytes(std::move(b)) {}
+    std::vector<std::byte> bytes;
+    mutable std::once_flag hashed;
+    mutable Digest digest;
+  };
+  const Buffer* buffer_ = nullptr;  ///< what owner_ owns, when it is a Buffer
   std::shared_ptr<const void> owner_;
   std::span<const std::byte> view_;
 };

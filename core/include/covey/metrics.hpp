@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <covey/ids.hpp>
@@ -37,6 +38,7 @@ struct FairnessFigures {
   double best10 = 0;     ///< mean of the best 10%, percent
   double variance = 0;   ///< of accuracies in percent, population variance
 };
+/// accuracies: fractions in [0, 1], one per device. All figures are 0 without devices.
 FairnessFigures fairness(std::vector<double> accuracies);
 
 /// Rounds to a target as in McMahan et al. 2017: the running maximum of accuracy, linearly

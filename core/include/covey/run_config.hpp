@@ -120,6 +120,12 @@ Result<RunConfig> load_run_file(const std::string& path, const std::vector<std::
 Result<RunConfig> parse_run_text(const std::string& text, const std::string& origin,
                                  const std::vector<std::string>& overrides);
 
+/// The network a run file describes, for data of this shape: its preset, or its layers as given. Error
+/// when the last layer's units are not the data's classes.
+Result<ModelSpec> model_spec_of(const RunConfig& config,
+                                const std::vector<std::uint32_t>& input_shape,
+                                std::uint32_t classes);
+
 /// The configuration as a complete TOML run file, every key with its value.
 std::string to_toml(const RunConfig& config);
 

@@ -1,20 +1,21 @@
 #pragma once
 
-#include <cstdint>
-#include <map>
-#include <optional>
-#include <string>
-#include <variant>
-#include <vector>
-
 #include <covey/bytes.hpp>
 #include <covey/client/trainer.hpp>
+#include <covey/client/transfer.hpp>
 #include <covey/digest.hpp>
 #include <covey/ids.hpp>
 #include <covey/messages.hpp>
 #include <covey/random.hpp>
 #include <covey/result.hpp>
 #include <covey/time.hpp>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <variant>
+#include <vector>
 
 /// The device's side of the protocol as a state machine: events in, actions out, time is an input.
 namespace covey::client {
@@ -56,30 +57,40 @@ struct Send {
 struct SetTimer {
   Time at{};
 };
+/// Train, and hand in a TrainingFinished with the task's run and round.
 struct StartTraining {
   TrainingTask task;
 };
+/// The training at hand is void: stop it and drop its result. (A TrainingFinished of another run or
+/// round is ignored anyway.)
 struct CancelTraining {};
 /// A fact for the log, in words: "round 12 accepted".
 struct Note {
   std::string text;
 };
-/// Nothing will happen any more. `ok`: the run ended or a stop was asked for; else the server refused us.
+/// Nothing will happen any more. `ok`: the run ended or a stop was asked for; else the server
+/// refused us.
 struct Finished {
   bool ok = true;
   std::string reason;
 };
-using Action = std::variant<Connect, Disconnect, Send, SetTimer, StartTraining, CancelTraining, Note, Finished>;
+using Action = std::variant<Connect, Disconnect, Send, SetTimer, StartTraining, CancelTraining,
+                            Note, Finished>;
 using Actions = std::vector<Action>;
 
 struct ParticipantOptions {
-  ClientId client{};                       ///< from the device's own certificate
-  std::uint64_t seed = 0;                  ///< of backoff jitter
+  ClientId client{};       ///< from the device's own certificate
+  std::uint64_t seed = 0;  ///< of backoff jitter
   DeviceConditions conditions;
-  Duration backoff_min = std::chrono::milliseconds(200);   ///< first wait after a lost connection
-  Duration backoff_max = std::chrono::seconds(60);         ///< doubles up to this, with full jitter
-  Duration answer_timeout = std::chrono::seconds(30);      ///< silence while an answer is owed
-  std::uint32_t request_bytes = 256 * 1024;                ///< of a BlobRequest, at most the server's chunk
+  Duration backoff_min = std::chrono::milliseconds(200);  ///< first wait after a lost connection
+  Duration backoff_max = std::chrono::seconds(60);        ///< doubles up to this, with full jitter
+  Duration answer_timeout = std::chrono::seconds(30);     ///< silence while an answer is owed
+  std::uint32_t request_bytes = 256 * 1024;  ///< of a BlobRequest, at most the server's chunk
+  std::uint64_t max_model_bytes = std::uint64_t{1} << 30;  ///< larger models are declined
+  /// Keep the last model and update after the report was accepted, so that nothing is downloaded or
+  /// trained twice for a server that lost its round. False: memory for one task at a time only,
+  /// which is what a host of thousands of devices wants.
+  bool keep_finished_work = true;
 };
 
 /// One device. Owns no socket, thread, clock, file or global generator. One thread at a time.
@@ -99,7 +110,7 @@ class Participant {
 
  private:
   enum class Phase : std::uint8_t {
-    kDisconnected,  ///< waiting to connect again
+    kDisconnected,  ///< waiting to connect again, or connecting
     kGreeting,      ///< Hello sent
     kCheckingIn,    ///< CheckIn sent
     kWaiting,       ///< in the server's pool
@@ -109,9 +120,117 @@ class Participant {
     kUploading,
     kFinished,
   };
-  Phase phase_ = Phase::kDisconnected;
-  std::uint32_t rounds_accepted_ = 0;
+  enum class Link : std::uint8_t { kDown, kDialling, kUp };
+
+  /// How far the last assignment came. Independent of the connection: work goes on without one.
+  enum class Stage : std::uint8_t { kDownloading, kTraining, kTrained, kDeclined };
+  struct Task {
+    Assignment assignment;
+    Stage stage = Stage::kDownloading;
+    std::optional<BlobDownload> download;
+    bool download_was_wrong = false;  ///< came with another hash once
+    std::uint32_t steps_done = 0;
+    std::uint32_t steps_total = 0;
+    std::optional<TrainedUpdate> trained;
+    Duration train_time{};
+    bool reported = false;  ///< at least once
+    bool decided = false;   ///< accepted or rejected
+    std::string declined;   ///< why
+  };
+  struct KeptModel {
+    Digest digest;
+    SharedBytes bytes;
+  };
+  /// What every handler works with: the time of the event and the list its actions go to.
+  struct Step {
+    Time now;
+    Actions& actions;
+  };
+
+  // participant.cpp: connection, check-in, pauses, clocks
+  void on(Step, Connected);
+  void on(Step, ConnectionLost);
+  void on(Step, Received);
+  void on(Step, TimerFired);
+  void on(Step, ConditionsChanged);
+  void on(Step, StopRequested);
+  void on_message(Step, Welcome);
+  void on_message(Step, Refusal);
+  void on_message(Step, Waiting);
+  void on_message(Step, RetryLater);
+  void on_message(Step, StatusReply);
+  void check_in(Step);
+  void pause(Step, RetryWindow window);
+  void drop_link(Step);
+  void break_link(Step, std::string reason);
+  void violation(Step, std::string reason);
+  void finish(Step, bool ok, std::string reason);
+  void settle(Step, bool heard);
+  double draw();
+  void ignore(Step, std::string_view message);
+
+  // participant_task.cpp: from assignment to verdict
+  void on(Step, TrainingProgress);
+  void on(Step, TrainingFinished);
+  void on_message(Step, Assignment);
+  void on_message(Step, BlobChunk);
+  void on_message(Step, BlobMissing);
+  void on_message(Step, UploadGrant);
+  void on_message(Step, ProgressReply);
+  void on_message(Step, ReportAccepted);
+  void on_message(Step, ReportRejected);
+  void on_message(Step, RoundOver);
+  void begin_task(Step);
+  void resume_task(Step);
+  void begin_download(Step);
+  void request_pieces(Step);
+  void finish_download(Step);
+  void begin_training(Step);
+  void report(Step);
+  void send_report(Step);
+  void ask_for_verdict(Step);
+  void send_progress(Step);
+  void decline(Step, std::string reason);
+  void forget_task(Step);
+  void end_task(Step, RetryWindow retry);
+  void drop_finished_work();
+  bool awaits_verdict(RunId run, RoundNumber round) const;
+  bool is_task(RunId run, RoundNumber round) const;
+  bool working() const;
+  Result<void> acceptable(const Assignment& assignment);
+  std::uint32_t piece_bytes() const;
+
   ParticipantOptions options_;
+  Phase phase_ = Phase::kDisconnected;
+  Link link_ = Link::kDown;
+  std::uint32_t rounds_accepted_ = 0;
+  std::uint32_t draws_ = 0;     ///< of jitter, each from a stream of its own
+  std::uint32_t failures_ = 0;  ///< connections lost since the server last answered
+  std::uint32_t violations_ =
+      0;                        ///< connections broken for a bad message since the last orderly end
+  std::uint32_t declines_ = 0;  ///< tasks given up since the last accepted report
+
+  // this connection
+  std::uint32_t max_chunk_bytes_ = 0;
+  Duration heartbeat_interval_{};
+  std::uint32_t stale_requests_ =
+      0;  ///< unanswered, of downloads given up: their answers come first
+  bool progress_unanswered_ = false;
+  std::optional<Time> progress_sent_;
+  std::optional<BlobUpload> upload_;
+
+  // the work
+  std::optional<Task> task_;
+  std::optional<KeptModel> model_;  ///< of the last assignment
+  std::optional<std::pair<RunId, RoundNumber>> last_accepted_;
+  std::optional<std::pair<ModelSpec, std::uint64_t>> planned_;  ///< the last network and its bytes
+
+  // deadlines, of which the earliest is the timer's
+  std::optional<Time> retry_at_;   ///< connect or check in again
+  std::optional<Time> answer_by_;  ///< the server owes an answer
+  std::optional<Time> heartbeat_at_;
+  std::optional<Time> recheck_at_;  ///< ask again whether the server still has us in its pool
+  std::optional<Time> armed_at_;    ///< when the timer fires
 };
 
 }  // namespace covey::client

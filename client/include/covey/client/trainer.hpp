@@ -1,10 +1,6 @@
 #pragma once
 
 #include <atomic>
-#include <cstdint>
-#include <functional>
-#include <memory>
-
 #include <covey/bytes.hpp>
 #include <covey/ids.hpp>
 #include <covey/messages.hpp>
@@ -12,6 +8,11 @@
 #include <covey/models/network.hpp>
 #include <covey/result.hpp>
 #include <covey/strategies/registry.hpp>
+#include <covey/time.hpp>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
 
 namespace covey::client {
 
@@ -21,13 +22,14 @@ struct TrainingTask {
   RoundNumber round{};
   ClientId client{};
   TrainingPlan plan;
-  SharedBytes model;  ///< fp32 parameters, verified against the assignment's hash
+  SharedBytes model;         ///< fp32 parameters, verified against the assignment's hash
+  Duration report_within{};  ///< until the round's deadline, from the assignment; 0: none known
 };
 
 /// What comes of it: the update, encoded, and what a Report says of it.
 struct TrainedUpdate {
   SharedBytes update;
-  Digest digest;                ///< of `update`
+  Digest digest;  ///< of `update`
   double weight = 0;
   std::vector<double> scalars;
   std::uint64_t num_examples = 0;
@@ -37,8 +39,8 @@ struct TrainedUpdate {
 
 /// How the host watches and stops training. Called between steps on the training thread.
 struct TrainingControl {
-  const std::atomic<bool>* cancelled = nullptr;                   ///< checked between steps
-  std::atomic<std::uint32_t>* steps_done = nullptr;               ///< written between steps
+  const std::atomic<bool>* cancelled = nullptr;      ///< checked between steps
+  std::atomic<std::uint32_t>* steps_done = nullptr;  ///< written between steps
   /// After how many epochs to stop early; fewer than the plan's only if it accepts partial work.
   std::uint32_t max_epochs = UINT32_MAX;
 };
@@ -51,9 +53,9 @@ class Trainer {
   virtual Result<TrainedUpdate> train(const TrainingTask& task, const TrainingControl& control) = 0;
 };
 
-/// Epochs of minibatch SGD over local examples with Covey's own engine, then the strategy's device half.
-/// Keeps its network and workspace between rounds while the plan's model stays the same, so nothing is
-/// allocated per step. `data` and `registry` outlive it.
+/// Epochs of minibatch SGD over local examples with Covey's own engine, then the strategy's device
+/// half. Keeps its network and workspace between rounds while the plan's model stays the same, so
+/// nothing is allocated per step. `data` and `registry` outlive it.
 class SgdTrainer : public Trainer {
  public:
   SgdTrainer(const models::DataSet& data, const strategies::Registry& registry);

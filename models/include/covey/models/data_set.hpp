@@ -72,7 +72,7 @@ Result<FederatedData> load_csv(const std::string& path, const DataConfig& config
 Result<FederatedData> load_leaf(const std::string& directory, const DataConfig& config, std::uint64_t seed);
 
 /// The data set a run file names. `data_directory`: from --data or COVEY_DATA; relative paths of the
-/// run file are looked up there first, then beside the run file.
+/// run file are looked up there first, then as given.
 Result<FederatedData> load_data(const RunConfig& config, const std::string& data_directory);
 
 }  // namespace covey::models

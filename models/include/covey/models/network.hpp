@@ -17,7 +17,7 @@ namespace covey::models {
 struct SgdStep {
   float learning_rate = 0.1f;
   float proximal_mu = 0;
-  std::span<const float> anchor;  ///< w^t, R^d; read only if proximal_mu > 0
+  std::span<const float> anchor{};  ///< w^t, R^d; read only if proximal_mu > 0
 };
 
 struct Evaluation {

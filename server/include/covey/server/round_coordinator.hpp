@@ -54,7 +54,8 @@ struct UpdateJudged {
   UploadKey key;
   std::optional<std::pair<RejectReason, std::string>> rejection;
 };
-/// An upload could not be written (disk full).
+/// An upload could not be written (disk full) or read back. Behind a JudgeUpdate of the same key it is
+/// that action's answer.
 struct UploadFailed {
   UploadKey key;
   Error error;
@@ -79,11 +80,14 @@ struct StopRequested {};
 using Event = std::variant<DeviceConnected, DeviceGone, Received, TimerFired, UploadOpened, UpdateJudged,
                            UploadFailed, StrategyApplied, RoundStored, ModelEvaluated, StopRequested>;
 
-// ---- actions
+// ---- actions, to be carried out in order. OpenUpload, JudgeUpdate, ApplyStrategy, CommitRound and
+// EvaluateModel are each answered by one event, at once or later; a round does not close while an
+// OpenUpload or JudgeUpdate is unanswered.
 struct Send {
   ConnectionId connection{};
   ServerMessage message;
 };
+/// Behind what was sent before. Its DeviceGone may follow or not.
 struct Close {
   ConnectionId connection{};
 };

@@ -1,14 +1,13 @@
 #pragma once
 
+#include <covey/result.hpp>
+#include <covey/strategies/strategy.hpp>
 #include <functional>
 #include <map>
 #include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
-
-#include <covey/result.hpp>
-#include <covey/strategies/strategy.hpp>
 
 namespace covey::strategies {
 
@@ -19,7 +18,7 @@ using Factory = std::function<Result<std::unique_ptr<Strategy>>(const Parameters
 /// thread may call `make`.
 class Registry {
  public:
-  /// FedAvg, FedProx, q-FedAvg, coordinate-wise median.
+  /// "fedavg", "fedprox", "qfedavg", "fedmedian".
   static Registry with_built_ins();
 
   /// Error if the name is taken.
@@ -28,8 +27,9 @@ class Registry {
   Result<std::unique_ptr<Strategy>> make(std::string_view name, const Parameters& parameters) const;
   std::vector<std::string> names() const;
 
-  /// Loads a shared library (strategies/plugin.hpp) and adds what it brings. The library stays loaded
-  /// until the process ends.
+  /// Loads a shared library (strategies/plugin.hpp) and adds what it brings: everything or, with an
+  /// error, nothing. A path without a leading slash starts at the working directory. The library
+  /// stays loaded until the process ends.
   Result<void> load_plugin(const std::string& path);
 
  private:
@@ -40,15 +40,19 @@ class Registry {
 ///   ParameterReader read(parameters);
 ///   double mu = read.number("proximal-mu", 0.0, 0.0, 1e6);   // key, default, lowest, highest
 ///   COVEY_TRY(read.finish("fedprox"));
+/// `parameters` must outlive the reader.
 class ParameterReader {
  public:
   explicit ParameterReader(const Parameters& parameters);
+  /// The key's value, or `fallback` if it is not given. Out of [lowest, highest], or given twice:
+  /// `finish` says so.
   double number(std::string_view key, double fallback, double lowest, double highest);
   Result<void> finish(std::string_view strategy) const;
 
  private:
   const Parameters& parameters_;
   std::vector<bool> used_;
+  std::vector<std::string> known_;
   std::string problem_;
 };
 

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <covey/ids.hpp>
+#include <covey/result.hpp>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -8,11 +10,8 @@
 #include <utility>
 #include <vector>
 
-#include <covey/ids.hpp>
-#include <covey/result.hpp>
-
-/// A strategy tells its whole story in one file: its device half (what changes in local training, what
-/// is contributed) and its server half (what is summed, how the sum moves the model).
+/// A strategy tells its whole story in one file: its device half (what changes in local training,
+/// what is contributed) and its server half (what is summed, how the sum moves the model).
 namespace covey::strategies {
 
 /// What a strategy changes in a device's local steps.
@@ -25,10 +24,10 @@ struct LocalRule {
 
 /// A device's local training, finished; what a contribution is made of.
 struct LocalOutcome {
-  std::span<const float> initial;   ///< w^t, R^d
-  std::span<const float> trained;   ///< local model after training, R^d
-  std::uint64_t num_examples = 0;   ///< n_k
-  double initial_loss = 0;          ///< F_k(w^t), only with LocalRule::needs_initial_loss
+  std::span<const float> initial;  ///< w^t, R^d
+  std::span<const float> trained;  ///< local model after training, R^d
+  std::uint64_t num_examples = 0;  ///< n_k
+  double initial_loss = 0;         ///< F_k(w^t), only with LocalRule::needs_initial_loss
   std::uint32_t steps = 0;
   float learning_rate = 0;
 };
@@ -48,20 +47,26 @@ struct ServerModel {
 
 /// The exact sums over a round's accepted contributions.
 struct Sum {
-  std::span<const double> vector;   ///< sum of weight_k * update_k, R^d
-  double weight = 0;                ///< sum of weight_k
-  std::vector<double> scalars;      ///< sum of scalars, Strategy::num_scalars() of them
-  std::uint32_t count = 0;          ///< contributions summed, >= 1
+  std::span<const double> vector;  ///< sum of weight_k * update_k, R^d
+  double weight = 0;               ///< sum of weight_k
+  std::vector<double> scalars;     ///< sum of scalars, Strategy::num_scalars() of them
+  std::uint32_t count = 0;         ///< contributions summed, >= 1
 };
 
 /// One contribution as an IndividualStrategy sees it.
 struct IndividualUpdate {
   ClientId client{};
-  std::span<const float> update;    ///< R^d
+  std::span<const float> update;  ///< R^d
   double weight = 0;
 };
 
+/// FedAvg's server step, for every strategy that ends in it: w += sum.vector / sum.weight, formed
+/// in double and rounded once per parameter. Error, and nothing changed, if the weights sum to
+/// zero.
+Result<void> add_weighted_mean(const Sum& sum, std::span<float> parameters);
+
 /// Thread rule: const methods may run on many threads at once; `apply`/`aggregate` on one.
+/// Failures are Results; nothing here may throw.
 class Strategy {
  public:
   virtual ~Strategy() = default;
@@ -70,9 +75,11 @@ class Strategy {
 
   // ---- device half
   virtual LocalRule local_rule() const { return {}; }
-  /// Writes the device's vector to `update` (R^d) and returns its weight and scalars. The default is
-  /// FedAvg's: update = trained - initial, weight = num_examples, no scalars.
-  virtual Result<Contribution> contribute(const LocalOutcome& outcome, std::span<float> update) const;
+  /// Writes the device's vector to `update` (R^d) and returns its weight and scalars. The default
+  /// is FedAvg's: update = trained - initial, weight = num_examples, no scalars. Error naming the
+  /// first coordinate that is not finite: training diverged.
+  virtual Result<Contribution> contribute(const LocalOutcome& outcome,
+                                          std::span<float> update) const;
 
   // ---- server half
   /// Scalars that every contribution carries.

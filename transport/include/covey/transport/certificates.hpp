@@ -21,7 +21,7 @@ struct Subject {
   PeerIdentity::Kind kind = PeerIdentity::Kind::kDevice;
   std::string common_name;
   ClientId client{};                     ///< devices
-  std::vector<std::string> host_names;   ///< servers: DNS names and IP addresses
+  std::vector<std::string> host_names{};  ///< servers: DNS names and IP addresses
   int valid_days = 825;
 };
 
@@ -44,5 +44,17 @@ Result<std::string> revoke(const KeyAndCertificate& authority, const std::string
 
 /// Reads a certificate's identity. Error when it is not one of a covey run.
 Result<PeerIdentity> identity_of(const std::string& certificate_pem);
+
+/// A certificate for people to read.
+struct CertificateDetails {
+  bool is_authority = false;             ///< then `identity` has only the common name
+  PeerIdentity identity;
+  std::string serial;                    ///< upper-case hexadecimal
+  std::string not_before, not_after;     ///< ISO 8601, UTC
+  bool expired = false;
+  std::vector<std::string> host_names;   ///< servers: DNS names and IP addresses
+};
+/// Error when it is neither an authority's nor one of a covey run.
+Result<CertificateDetails> describe(const std::string& certificate_pem);
 
 }  // namespace covey::transport

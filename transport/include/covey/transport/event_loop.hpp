@@ -1,14 +1,15 @@
 #pragma once
 
+#include <covey/time.hpp>
 #include <functional>
 #include <memory>
 
-#include <covey/time.hpp>
-
 namespace covey::transport {
 
-/// The one thread that does all network work of a process (an io_context behind a fence). Every callback
-/// of this folder runs on the thread inside `run`. `post` and `stop` may be called from any thread.
+/// The one thread that does all network work of a process (an io_context behind a fence). Every
+/// callback of this folder runs on the thread inside `run`. `post` and `stop` may be called from
+/// any thread. It outlives everything that was made with it. Ignores SIGPIPE, unless the process
+/// handles it.
 class EventLoop {
  public:
   EventLoop();

@@ -9,8 +9,8 @@
 
 namespace covey::transport {
 
-/// Threads for heavy work of a daemon. `submit` from any thread; jobs start in order. The destructor
-/// finishes running jobs and drops the rest.
+/// Threads for heavy work of a daemon. `submit` from any thread; jobs start in order. The
+/// destructor finishes running jobs and drops the rest.
 class WorkerPool {
  public:
   explicit WorkerPool(unsigned threads);
@@ -20,6 +20,8 @@ class WorkerPool {
   void submit(std::function<void()> job);
 
  private:
+  void work();
+
   std::mutex mutex_;
   std::condition_variable wake_;
   std::deque<std::function<void()>> jobs_;

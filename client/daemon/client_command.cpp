@@ -1,0 +1,141 @@
+#include "client/daemon/client_command.hpp"
+
+#include <filesystem>
+#include <memory>
+#include <numeric>
+#include <optional>
+
+#include <fmt/format.h>
+#include <spdlog/sinks/stdout_color_sinks.h>
+#include <spdlog/spdlog.h>
+
+#include <covey/simulation/experiment.hpp>
+
+#include "client/daemon/device_fleet.hpp"
+#include "simulation/daemon/command_line.hpp"
+
+namespace covey {
+namespace {
+
+struct ClientOptions {
+  RunFileOptions run_file;
+  std::string kit;
+  std::string kits = "kits";
+  std::uint32_t devices = 0;
+  std::uint32_t first_device = 0;
+  std::string server;
+  unsigned threads = 1;
+  bool echo = false;
+  bool verbose = false;
+};
+
+Result<std::vector<Kit>> load_kits(const ClientOptions& options) {
+  std::vector<std::string> folders;
+  if (options.devices == 0) {
+    if (options.kit.empty()) return invalid_argument("give --kit DIR, or --devices N with --kits DIR");
+    folders.push_back(options.kit);
+  }
+  for (std::uint32_t i = 0; i < options.devices; ++i) {
+    folders.push_back(fmt::format("{}/device-{:04}", options.kits, options.first_device + i));
+  }
+  std::vector<Kit> kits;
+  for (const std::string& folder : folders) {
+    COVEY_ASSIGN(Kit kit, load_device_kit(folder));
+    if (!options.server.empty()) kit.address = options.server;
+    kits.push_back(std::move(kit));
+  }
+  return kits;
+}
+
+int conclude(const client::FleetResult& result, bool json) {
+  const bool ok = result.finished_ok == result.devices;
+  if (!ok) spdlog::error("{}", result.first_problem);
+  spdlog::info("done devices={} updates_accepted={} sent={} received={} in {}", result.devices,
+               result.rounds_accepted, human_bytes(static_cast<double>(result.bytes_sent)),
+               human_bytes(static_cast<double>(result.bytes_received)), human_seconds(result.wall_s));
+  if (json) {
+    print_json({{"devices", result.devices},
+                {"finished_ok", result.finished_ok},
+                {"updates_accepted", result.rounds_accepted},
+                {"bytes_sent", result.bytes_sent},
+                {"bytes_received", result.bytes_received},
+                {"wall_s", result.wall_s},
+                {"peak_rss_mib", peak_rss_mib()},
+                {"problem", result.first_problem}});
+  }
+  return ok ? kExitDone : kExitFailed;
+}
+
+/// Trains on this device's share of the run file's data.
+Result<client::FleetResult> train_and_take_part(const ClientOptions& options,
+                                                client::FleetOptions fleet) {
+  if (options.run_file.path.empty()) {
+    return invalid_argument("give the run file whose data this device holds, or --echo for a load test");
+  }
+  COVEY_ASSIGN(const RunConfig config, options.run_file.load());
+  COVEY_ASSIGN(const auto registry, simulation::load_registry(config));
+  COVEY_ASSIGN(const auto experiment,
+               simulation::load_experiment(config, options.run_file.data_directory));
+  const auto shard = [&](ClientId client) -> std::span<const std::uint32_t> {
+    if (value_of(client) >= experiment.population()) return {};
+    return experiment.shards[static_cast<std::size_t>(value_of(client))].train;
+  };
+  fleet.num_examples = [&](ClientId client) { return shard(client).size(); };
+  fleet.make_trainer = [&] {
+    return std::make_unique<client::SgdTrainer>(experiment.data.train, registry);
+  };
+  fleet.prepare = [&](client::Trainer& trainer, ClientId client) {
+    static_cast<client::SgdTrainer&>(trainer).use_examples(shard(client));
+  };
+  return client::take_part(fleet);
+}
+
+Result<client::FleetResult> take_part(const ClientOptions& options) {
+  client::FleetOptions fleet;
+  COVEY_ASSIGN(fleet.kits, load_kits(options));
+  fleet.threads = options.threads;
+  if (!options.echo) return train_and_take_part(options, std::move(fleet));
+  fleet.num_examples = [](ClientId) { return 1; };
+  fleet.make_trainer = [] { return std::make_unique<client::EchoTrainer>(); };
+  fleet.prepare = [](client::Trainer&, ClientId) {};
+  return client::take_part(fleet);
+}
+
+}  // namespace
+
+void add_client_command(CLI::App& app, std::function<int()>& run) {
+  auto options = std::make_shared<ClientOptions>();
+  CLI::App* command = app.add_subcommand("client", "Takes part in a run as a device, over TLS");
+  add_run_file_options(*command, options->run_file);
+  command->get_option("run-file")->required(false)->description(
+      "Run file whose data and partition this device holds");
+  command->add_option("--kit", options->kit, "This device's kit")->type_name("DIR");
+  command->add_option("--devices", options->devices, "So many devices in this process, for load tests");
+  command->add_option("--kits", options->kits, "With --devices: folder of their kits")
+      ->type_name("DIR")
+      ->capture_default_str();
+  command->add_option("--first-device", options->first_device, "With --devices: number of the first one")
+      ->capture_default_str();
+  command->add_option("--server", options->server, "HOST:PORT instead of the kit's");
+  command->add_option("--threads", options->threads, "Threads that train")
+      ->check(CLI::Range(1u, 1024u))
+      ->capture_default_str();
+  command->add_flag("--echo", options->echo, "No training: a random update of the model's length");
+  command->add_flag("--verbose", options->verbose, "Logs every step of each device");
+  command->footer("Example: covey client examples/03_tls_fleet/run.toml --kit kits/device-0000");
+  command->callback([options, &run] {
+    run = [options] {
+      auto logger = spdlog::stderr_color_mt("covey");
+      logger->set_pattern("%Y-%m-%d %H:%M:%S.%e %^%l%$ %v");
+      // Hundreds of devices that each tell of their rounds drown whatever matters.
+      logger->set_level(options->verbose || options->devices <= 1 ? spdlog::level::info
+                                                                  : spdlog::level::warn);
+      spdlog::set_default_logger(std::move(logger));
+      const auto result = take_part(*options);
+      return result.ok() ? conclude(*result, options->run_file.json)
+                         : report_error(result.error(), options->run_file.json);
+    };
+  });
+}
+
+}  // namespace covey

@@ -1,0 +1,75 @@
+#include "client/daemon/device_fleet.hpp"
+
+#include <chrono>
+#include <random>
+
+#include <spdlog/spdlog.h>
+
+namespace covey::client {
+namespace {
+
+ParticipantOptions participant_options(ClientId client, std::uint64_t num_examples) {
+  ParticipantOptions options;
+  options.client = client;
+  std::random_device device;  // devices that restart together should not come back together
+  options.seed = (static_cast<std::uint64_t>(device()) << 32) | device();
+  options.conditions.num_examples = num_examples;
+  options.conditions.agent_version = "covey/" COVEY_VERSION;
+  options.conditions.precisions = {"fp32"};
+  options.conditions.compressors = {"fp32"};
+  return options;
+}
+
+}  // namespace
+
+Result<FleetResult> take_part(const FleetOptions& options) {
+  transport::EventLoop loop;
+  transport::WorkerPool workers(options.threads);
+  TrainerPool trainers(options.make_trainer, options.prepare);
+  std::vector<std::unique_ptr<Driver>> drivers;
+  std::size_t running = 0;
+  const auto on_finished = [&] {
+    if (--running == 0) loop.post([&loop] { loop.stop(); });  // after what is queued to be sent
+  };
+  for (const Kit& kit : options.kits) {
+    transport::Dialer::Options dialing;
+    dialing.address = kit.address;
+    dialing.server_name = kit.server_name;
+    dialing.tls = kit.tls;
+    COVEY_ASSIGN(auto dialer, transport::Dialer::make(loop, dialing));
+    const ClientId client = dialer->identity().client;
+    const std::uint64_t examples = options.num_examples(client);
+    if (examples == 0) {
+      return invalid_argument("device " + std::to_string(value_of(client)) +
+                              " has no examples in this run file's partition");
+    }
+    drivers.push_back(std::make_unique<Driver>(loop, std::move(dialer),
+                                               participant_options(client, examples), trainers,
+                                               workers, on_finished));
+  }
+  running = drivers.size();
+  loop.on_termination([&](int) {
+    spdlog::info("stopping");
+    for (auto& driver : drivers) driver->stop();
+  });
+  const auto began = std::chrono::steady_clock::now();
+  for (auto& driver : drivers) driver->start();
+  if (running > 0) loop.run();
+
+  FleetResult result;
+  result.wall_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+  for (const auto& driver : drivers) {
+    ++result.devices;
+    result.rounds_accepted += driver->rounds_accepted();
+    result.bytes_sent += driver->bytes_sent();
+    result.bytes_received += driver->bytes_received();
+    if (driver->finished() && driver->finished()->ok) {
+      ++result.finished_ok;
+    } else if (result.first_problem.empty() && driver->finished()) {
+      result.first_problem = driver->finished()->reason;
+    }
+  }
+  return result;
+}
+
+}  // namespace covey::client

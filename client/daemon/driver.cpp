@@ -1,0 +1,175 @@
+#include "client/daemon/driver.hpp"
+
+#include <utility>
+
+#include <spdlog/spdlog.h>
+
+#include <covey/proto/codec.hpp>
+
+namespace covey::client {
+namespace {
+
+constexpr auto kTrainingWatch = std::chrono::seconds(1);  // how often progress is looked at
+
+}  // namespace
+
+TrainerPool::TrainerPool(std::function<std::unique_ptr<Trainer>()> make,
+                         std::function<void(Trainer&, ClientId)> prepare)
+    : make_(std::move(make)), prepare_(std::move(prepare)) {}
+
+Result<TrainedUpdate> TrainerPool::train(const TrainingTask& task, const TrainingControl& control) {
+  std::unique_ptr<Trainer> trainer;
+  {
+    const std::lock_guard lock(mutex_);
+    if (!idle_.empty()) {
+      trainer = std::move(idle_.back());
+      idle_.pop_back();
+    }
+  }
+  if (!trainer) trainer = make_();
+  prepare_(*trainer, task.client);
+  auto result = trainer->train(task, control);
+  const std::lock_guard lock(mutex_);
+  idle_.push_back(std::move(trainer));
+  return result;
+}
+
+Driver::Driver(transport::EventLoop& loop, std::unique_ptr<transport::Dialer> dialer,
+               ParticipantOptions options, TrainerPool& trainers, transport::WorkerPool& workers,
+               std::function<void()> on_finished)
+    : loop_(loop),
+      dialer_(std::move(dialer)),
+      participant_(std::move(options)),
+      trainers_(trainers),
+      workers_(workers),
+      on_finished_(std::move(on_finished)),
+      name_(dialer_->identity().common_name),
+      timer_(loop, [this] { tell(TimerFired{}); }),
+      training_watch_(loop, [this] { look_at_training(); }) {}
+
+Driver::~Driver() {
+  *alive_ = false;
+  if (training_) training_->cancelled = true;
+}
+
+void Driver::start() {
+  Actions actions;
+  participant_.start(loop_.now(), actions);
+  carry_out(actions);
+}
+
+void Driver::stop() { tell(StopRequested{}); }
+
+void Driver::connect() {
+  const std::uint64_t attempt = ++attempt_;
+  auto alive = alive_;
+  dialer_->connect(
+      {.on_open =
+           [this, alive, attempt](std::shared_ptr<transport::Connection> connection) {
+             if (!*alive || attempt != attempt_) {
+               connection->close();
+               return;
+             }
+             connection_ = std::move(connection);
+             tell(Connected{});
+           },
+       .on_frame =
+           [this, alive, attempt](std::span<const std::byte> header, SharedBytes payload) {
+             if (!*alive || attempt != attempt_) return;
+             auto message = proto::decode_server_message(header, std::move(payload));
+             if (message.ok()) {
+               tell(Received{std::move(*message)});
+               return;
+             }
+             spdlog::warn("{}: message of the server refused reason=\"{}\"", name_,
+                          message.error().message);
+             if (connection_) connection_->close();
+           },
+       .on_closed =
+           [this, alive, attempt](const Error& reason) {
+             if (*alive) on_closed(attempt, reason);
+           }});
+}
+
+void Driver::on_closed(std::uint64_t attempt, const Error& reason) {
+  if (attempt != attempt_) return;
+  if (connection_) {
+    bytes_sent_ += connection_->bytes_sent();
+    bytes_received_ += connection_->bytes_received();
+    connection_.reset();
+  }
+  ++attempt_;
+  if (finished_) return;
+  spdlog::info("{}: disconnected reason=\"{}\"", name_, reason.message);
+  tell(ConnectionLost{reason.message});
+}
+
+void Driver::tell(Event event) {
+  if (finished_) return;
+  Actions actions;
+  participant_.handle(loop_.now(), std::move(event), actions);
+  carry_out(actions);
+}
+
+void Driver::carry_out(Actions& actions) {
+  for (Action& action : actions) {
+    if (auto* send = std::get_if<Send>(&action)) {
+      if (connection_) connection_->send(proto::encode(send->message));
+    } else if (const auto* timer = std::get_if<SetTimer>(&action)) {
+      timer_.set(timer->at);
+    } else if (std::holds_alternative<Connect>(action)) {
+      connect();
+    } else if (std::holds_alternative<Disconnect>(action)) {
+      ++attempt_;  // what this connection still says is stale
+      if (connection_) {
+        bytes_sent_ += connection_->bytes_sent();
+        bytes_received_ += connection_->bytes_received();
+        const auto connection = std::exchange(connection_, nullptr);
+        connection->close();
+      }
+    } else if (auto* start = std::get_if<StartTraining>(&action)) {
+      start_training(std::move(start->task));
+    } else if (std::holds_alternative<CancelTraining>(action)) {
+      if (training_) training_->cancelled = true;
+      training_.reset();
+      training_watch_.cancel();
+    } else if (const auto* note = std::get_if<Note>(&action)) {
+      spdlog::info("{}: {}", name_, note->text);
+    } else if (auto* end = std::get_if<Finished>(&action)) {
+      finished_ = std::move(*end);
+      timer_.cancel();
+      if (on_finished_) on_finished_();
+    }
+  }
+}
+
+void Driver::start_training(TrainingTask task) {
+  if (training_) training_->cancelled = true;
+  auto training = std::make_shared<Training>();
+  training->task = std::move(task);
+  training_ = training;
+  training_watch_.set(loop_.now() + kTrainingWatch);
+  auto alive = alive_;
+  workers_.submit([this, alive, training, &trainers = trainers_, &loop = loop_] {
+    TrainingControl control;
+    control.cancelled = &training->cancelled;
+    control.steps_done = &training->steps_done;
+    const Time began = loop.now();
+    auto result = std::make_shared<Result<TrainedUpdate>>(trainers.train(training->task, control));
+    const Duration took = loop.now() - began;
+    loop.post([this, alive, training, result, took] {
+      if (!*alive || training_ != training) return;  // cancelled meanwhile
+      training_.reset();
+      training_watch_.cancel();
+      tell(TrainingFinished{training->task.run, training->task.round, std::move(*result), took});
+    });
+  });
+}
+
+void Driver::look_at_training() {
+  if (!training_) return;
+  training_watch_.set(loop_.now() + kTrainingWatch);
+  tell(TrainingProgress{training_->steps_done.load(std::memory_order_relaxed), 0});
+}
+
+}  // namespace covey::client

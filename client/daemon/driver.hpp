@@ -1,0 +1,83 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <covey/client/participant.hpp>
+#include <covey/client/trainer.hpp>
+#include <covey/transport/connection.hpp>
+#include <covey/transport/event_loop.hpp>
+#include <covey/transport/worker_pool.hpp>
+
+namespace covey::client {
+
+/// Trainers for a pool of threads: each job borrows one. Thread-safe.
+class TrainerPool {
+ public:
+  /// `make` is called when no trainer is idle; `prepare` points it at the client's examples.
+  TrainerPool(std::function<std::unique_ptr<Trainer>()> make,
+              std::function<void(Trainer&, ClientId)> prepare);
+  Result<TrainedUpdate> train(const TrainingTask& task, const TrainingControl& control);
+
+ private:
+  std::function<std::unique_ptr<Trainer>()> make_;
+  std::function<void(Trainer&, ClientId)> prepare_;
+  std::mutex mutex_;
+  std::vector<std::unique_ptr<Trainer>> idle_;
+};
+
+/// Carries out one participant's actions on a real connection: frames to events, actions to effects.
+/// Loop thread only; training runs on the worker pool and comes back as an event.
+class Driver {
+ public:
+  Driver(transport::EventLoop& loop, std::unique_ptr<transport::Dialer> dialer,
+         ParticipantOptions options, TrainerPool& trainers, transport::WorkerPool& workers,
+         std::function<void()> on_finished);
+  ~Driver();
+
+  void start();
+  void stop();  ///< politely: declines the task at hand
+
+  const std::optional<Finished>& finished() const { return finished_; }
+  std::uint32_t rounds_accepted() const { return participant_.rounds_accepted(); }
+  std::uint64_t bytes_sent() const { return bytes_sent_; }
+  std::uint64_t bytes_received() const { return bytes_received_; }
+
+ private:
+  struct Training {
+    TrainingTask task;
+    std::atomic<bool> cancelled{false};
+    std::atomic<std::uint32_t> steps_done{0};
+  };
+
+  void connect();
+  void on_closed(std::uint64_t attempt, const Error& reason);
+  void tell(Event event);
+  void carry_out(Actions& actions);
+  void start_training(TrainingTask task);
+  void look_at_training();
+
+  transport::EventLoop& loop_;
+  std::unique_ptr<transport::Dialer> dialer_;
+  Participant participant_;
+  TrainerPool& trainers_;
+  transport::WorkerPool& workers_;
+  std::function<void()> on_finished_;
+  std::string name_;
+  transport::Timer timer_;
+  transport::Timer training_watch_;
+  std::shared_ptr<transport::Connection> connection_;
+  std::uint64_t attempt_ = 0;  ///< of connecting; answers of earlier ones are stale
+  std::shared_ptr<Training> training_;
+  std::optional<Finished> finished_;
+  std::uint64_t bytes_sent_ = 0, bytes_received_ = 0;
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  ///< posted answers may outlive us
+};
+
+}  // namespace covey::client

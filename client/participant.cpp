@@ -1,0 +1,306 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <covey/client/participant.hpp>
+#include <initializer_list>
+
+namespace covey::client {
+namespace {
+
+using namespace std::chrono_literals;
+
+/// A pause shorter than this is spent connected: a TLS handshake costs both ends more than an idle
+/// connection does in that time.
+constexpr Duration kStayConnectedBelow = 30s;
+/// A waiting device checks in again this often, so that a server that died in silence is noticed.
+constexpr Duration kRecheckInterval = 5min;
+/// No retry window reaches further, whatever the server says: a mistake there must not lose the
+/// fleet.
+constexpr Duration kLongestPause = std::chrono::hours(24 * 7);
+/// The slowest link on which transfers still get anywhere, bytes per second (a poor 2G link).
+/// Silence is measured beyond the time that the bytes under way take at this rate.
+constexpr std::uint64_t kSlowestLink = 4096;
+/// Heartbeats outside these are a server's mistake.
+constexpr Duration kShortestHeartbeat = 100ms;
+constexpr Duration kLongestHeartbeat = 1h;
+/// A chunk of more than 16 MiB would hold up everything behind it on the connection.
+constexpr std::uint32_t kLargestChunk = 16 * 1024 * 1024;
+
+Duration transfer_time(std::uint64_t bytes) {
+  return std::chrono::duration_cast<Duration>(std::chrono::seconds(bytes / kSlowestLink));
+}
+
+}  // namespace
+
+Participant::Participant(ParticipantOptions options) : options_(std::move(options)) {}
+
+void Participant::start(Time /*now*/, Actions& actions) {
+  link_ = Link::kDialling;
+  actions.push_back(Connect{});
+}
+
+void Participant::handle(Time now, Event event, Actions& actions) {
+  if (phase_ == Phase::kFinished) return;
+  const Step step{now, actions};
+  const bool heard = std::holds_alternative<Received>(event) && link_ == Link::kUp;
+  std::visit([&](auto& e) { on(step, std::move(e)); }, event);
+  settle(step, heard);
+}
+
+std::string_view Participant::phase_name() const {
+  switch (phase_) {
+    case Phase::kDisconnected:
+      return link_ == Link::kDialling ? "connecting" : "disconnected";
+    case Phase::kGreeting:
+      return "greeting";
+    case Phase::kCheckingIn:
+      return "checking-in";
+    case Phase::kWaiting:
+      return "waiting";
+    case Phase::kPausing:
+      return "pausing";
+    case Phase::kDownloading:
+      return "downloading";
+    case Phase::kTraining:
+      return "training";
+    case Phase::kUploading:
+      return "uploading";
+    case Phase::kFinished:
+      return "finished";
+  }
+  return "unknown";
+}
+
+// ---- connection
+
+void Participant::on(Step step, Connected) {
+  if (link_ == Link::kUp) drop_link(step);  // the host replaced the connection
+  if (phase_ == Phase::kPausing) {          // a dial that outlived its purpose
+    step.actions.push_back(Disconnect{});
+    return;
+  }
+  link_ = Link::kUp;
+  retry_at_.reset();
+  phase_ = Phase::kGreeting;
+  step.actions.push_back(
+      Send{Hello{kProtocolVersion, kProtocolVersion, options_.conditions.agent_version}});
+}
+
+void Participant::on(Step step, ConnectionLost event) {
+  if (link_ == Link::kDown) return;  // the echo of our own Disconnect
+  step.actions.push_back(Note{"connection lost: " + event.reason});
+  drop_link(step);
+}
+
+/// Everything that belongs to the connection ends; the task stays. Connects again after an
+/// exponential backoff with full jitter, uniform in [0, min(max, min * 2^n)] (Brooker 2015).
+void Participant::drop_link(Step step) {
+  link_ = Link::kDown;
+  stale_requests_ = 0;
+  progress_unanswered_ = false;
+  upload_.reset();
+  if (task_ && task_->download) task_->download->connection_lost();
+  constexpr std::uint32_t kMostDoublings = 30;
+  const std::uint32_t doublings = std::min(std::max(failures_, violations_), kMostDoublings);
+  const double ceiling =
+      std::min(seconds(options_.backoff_max),
+               seconds(options_.backoff_min) * static_cast<double>(1ull << doublings));
+  ++failures_;
+  const Time again = step.now + from_seconds(draw() * ceiling);
+  if (phase_ == Phase::kPausing) {  // the server's window still holds
+    retry_at_ = std::max(retry_at_.value_or(again), again);
+  } else {
+    phase_ = Phase::kDisconnected;
+    retry_at_ = again;
+  }
+}
+
+void Participant::break_link(Step step, std::string reason) {
+  step.actions.push_back(Note{"disconnecting: " + std::move(reason)});
+  step.actions.push_back(Disconnect{});
+  drop_link(step);
+}
+
+/// A message that no honest server sends here. It is not worth a second look soon: what was right
+/// before and after it does not shorten the backoff, only an orderly end of a task does.
+void Participant::violation(Step step, std::string reason) {
+  ++violations_;
+  break_link(step, std::move(reason));
+}
+
+void Participant::finish(Step step, bool ok, std::string reason) {
+  if (task_ && task_->stage == Stage::kTraining) step.actions.push_back(CancelTraining{});
+  if (link_ != Link::kDown) step.actions.push_back(Disconnect{});
+  link_ = Link::kDown;
+  phase_ = Phase::kFinished;
+  task_.reset();
+  upload_.reset();
+  model_.reset();
+  step.actions.push_back(Finished{ok, std::move(reason)});
+}
+
+void Participant::on(Step step, StopRequested) {
+  if (working() && link_ == Link::kUp) {
+    const Assignment& assignment = task_->assignment;
+    step.actions.push_back(
+        Send{Decline{assignment.run, assignment.round, "the device was asked to stop"}});
+  }
+  finish(step, true, "stop requested");
+}
+
+void Participant::on(Step step, ConditionsChanged event) {
+  options_.conditions = std::move(event.conditions);
+  if (phase_ == Phase::kWaiting) check_in(step);
+}
+
+// ---- messages
+
+void Participant::on(Step step, Received event) {
+  if (link_ != Link::kUp) return;  // was under way when we disconnected
+  const bool greets = std::holds_alternative<Welcome>(event.message) ||
+                      std::holds_alternative<Refusal>(event.message);
+  if (phase_ == Phase::kGreeting && !greets) return ignore(step, "a message before Welcome");
+  std::visit([&](auto& message) { on_message(step, std::move(message)); }, event.message);
+}
+
+void Participant::on_message(Step step, Welcome welcome) {
+  if (phase_ != Phase::kGreeting) return ignore(step, "a second Welcome");
+  if (welcome.version != kProtocolVersion || welcome.max_chunk_bytes == 0) {
+    return violation(step, fmt::format("the server welcomed version {} with chunks of {} bytes",
+                                       welcome.version, welcome.max_chunk_bytes));
+  }
+  max_chunk_bytes_ = std::min(welcome.max_chunk_bytes, kLargestChunk);
+  heartbeat_interval_ =
+      std::clamp(welcome.heartbeat_interval, kShortestHeartbeat, kLongestHeartbeat);
+  check_in(step);
+}
+
+void Participant::on_message(Step step, Refusal refusal) {
+  std::string reason =
+      fmt::format("refused by the server ({}): {}", to_string(refusal.reason), refusal.text);
+  switch (refusal.reason) {
+    case RefusalReason::kRunFinished:
+      return finish(step, true, std::move(reason));
+    case RefusalReason::kShuttingDown:
+      return break_link(step, std::move(reason));
+    case RefusalReason::kVersion:
+    case RefusalReason::kRevoked:
+    case RefusalReason::kProtocol:
+    case RefusalReason::kNotAuthorised:
+      break;
+  }
+  finish(step, false, std::move(reason));
+}
+
+void Participant::on_message(Step step, Waiting) {
+  if (phase_ != Phase::kCheckingIn) return ignore(step, "Waiting");
+  phase_ = Phase::kWaiting;
+  failures_ = 0;
+  ask_for_verdict(step);
+}
+
+void Participant::on_message(Step step, RetryLater later) {
+  const bool idle =
+      phase_ == Phase::kCheckingIn || phase_ == Phase::kWaiting || phase_ == Phase::kPausing;
+  if (!idle) return ignore(step, "RetryLater");
+  violations_ = 0;
+  pause(step, later.window);
+}
+
+void Participant::on_message(Step step, StatusReply) { ignore(step, "StatusReply"); }
+
+void Participant::ignore(Step step, std::string_view message) {
+  step.actions.push_back(Note{fmt::format("ignored {} while {}", message, phase_name())});
+}
+
+// ---- check-in and pauses
+
+void Participant::check_in(Step step) {
+  phase_ = Phase::kCheckingIn;
+  retry_at_.reset();
+  step.actions.push_back(Send{CheckIn{options_.conditions}});
+}
+
+void Participant::pause(Step step, RetryWindow window) {
+  const Duration shortest = std::clamp(window.delay_min, Duration::zero(), kLongestPause);
+  const Duration longest = std::clamp(window.delay_max, shortest, kLongestPause);
+  const Duration delay = shortest + from_seconds(draw() * seconds(longest - shortest));
+  phase_ = Phase::kPausing;
+  failures_ = 0;
+  retry_at_ = step.now + delay;
+  if (delay >= kStayConnectedBelow) {
+    step.actions.push_back(Disconnect{});
+    link_ = Link::kDown;
+    stale_requests_ = 0;
+  }
+}
+
+/// Uniform in [0, 1).
+double Participant::draw() {
+  RandomStream stream(options_.seed, RandomPurpose::kBackoff, RoundNumber{draws_++},
+                      options_.client);
+  return stream.uniform();
+}
+
+// ---- clocks
+
+void Participant::on(Step step, TimerFired) {
+  armed_at_.reset();
+  const auto due = [&](const std::optional<Time>& at) { return at && *at <= step.now; };
+  if (due(answer_by_)) {
+    return break_link(step, fmt::format("no answer from the server while {}", phase_name()));
+  }
+  if (due(retry_at_)) {
+    retry_at_.reset();
+    if (link_ == Link::kUp) return check_in(step);
+    phase_ = Phase::kDisconnected;
+    link_ = Link::kDialling;
+    step.actions.push_back(Connect{});
+  }
+  if (due(heartbeat_at_)) send_progress(step);
+  if (due(recheck_at_)) check_in(step);
+}
+
+/// After every event: which deadlines hold in the phase reached, and the timer for the earliest.
+void Participant::settle(Step step, bool heard) {
+  if (phase_ == Phase::kFinished) return;
+  const bool up = link_ == Link::kUp;
+  const bool owed = up && (phase_ == Phase::kGreeting || phase_ == Phase::kCheckingIn ||
+                           phase_ == Phase::kDownloading || phase_ == Phase::kUploading ||
+                           (phase_ == Phase::kTraining && progress_unanswered_));
+  if (!owed) {
+    answer_by_.reset();
+  } else if (heard || !answer_by_) {
+    std::uint64_t bytes = 0;
+    if (phase_ == Phase::kDownloading) bytes = piece_bytes();
+    if (phase_ == Phase::kUploading && upload_) bytes = upload_->in_flight();
+    answer_by_ = step.now + options_.answer_timeout + transfer_time(bytes);
+  }
+  if (!up || !working()) {
+    heartbeat_at_.reset();
+  } else if (!heartbeat_at_) {
+    heartbeat_at_ = step.now + heartbeat_interval_;
+    if (phase_ == Phase::kUploading) {
+      // Only the replies break the silence while the server makes an update wait for its turn.
+      heartbeat_at_ = std::min(*heartbeat_at_, step.now + options_.answer_timeout / 2);
+    }
+  }
+  if (!up || phase_ != Phase::kWaiting) {
+    recheck_at_.reset();
+  } else if (!recheck_at_) {
+    recheck_at_ = step.now + kRecheckInterval;
+  }
+
+  std::optional<Time> next;
+  for (const auto& at : {retry_at_, answer_by_, heartbeat_at_, recheck_at_}) {
+    if (at && (!next || *at < *next)) next = at;
+  }
+  // A timer that fires too early is harmless, and cheaper than setting a new one with every
+  // message.
+  if (next && (!armed_at_ || *next < *armed_at_)) {
+    armed_at_ = next;
+    step.actions.push_back(SetTimer{*next});
+  }
+}
+
+}  // namespace covey::client

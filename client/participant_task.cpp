@@ -1,0 +1,363 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <covey/assert.hpp>
+#include <covey/client/participant.hpp>
+#include <covey/models/network.hpp>
+
+// From an assignment to its verdict. The connection side is in participant.cpp.
+namespace covey::client {
+namespace {
+
+using namespace std::chrono_literals;
+
+/// Progress that the trainer reports more often than this is only remembered.
+constexpr Duration kProgressGap = 250ms;
+/// First pause after a declined task; doubles with every further one.
+constexpr Duration kDeclinePause = 1s;
+
+bool same(const Assignment& a, const Assignment& b) {
+  return a.run == b.run && a.round == b.round && a.model == b.model &&
+         a.model_size == b.model_size && a.plan == b.plan;
+}
+
+bool contains(const std::vector<std::string>& names, const std::string& name) {
+  return std::ranges::find(names, name) != names.end();
+}
+
+}  // namespace
+
+bool Participant::working() const {
+  return phase_ == Phase::kDownloading || phase_ == Phase::kTraining || phase_ == Phase::kUploading;
+}
+
+bool Participant::is_task(RunId run, RoundNumber round) const {
+  return task_ && task_->assignment.run == run && task_->assignment.round == round;
+}
+
+std::uint32_t Participant::piece_bytes() const {
+  return std::max(1u, std::min(options_.request_bytes, max_chunk_bytes_));
+}
+
+// ---- assignment
+
+void Participant::on_message(Step step, Assignment assignment) {
+  if (task_ && same(task_->assignment, assignment)) {
+    if (working()) return;  // crossed with a CheckIn
+    task_->assignment.report_within = assignment.report_within;
+    return resume_task(step);
+  }
+  forget_task(step);
+  if (model_ && model_->digest != assignment.model) model_.reset();
+  task_.emplace();
+  task_->assignment = std::move(assignment);
+  begin_task(step);
+}
+
+/// Whether this device can take the task, before anything is allocated or downloaded for it.
+Result<void> Participant::acceptable(const Assignment& assignment) {
+  const TrainingPlan& plan = assignment.plan;
+  const DeviceConditions& conditions = options_.conditions;
+  if (!conditions.precisions.empty() && !contains(conditions.precisions, plan.precision)) {
+    return failed("this device cannot train in precision \"" + plan.precision + "\"");
+  }
+  if (!conditions.compressors.empty() && !contains(conditions.compressors, plan.compressor)) {
+    return failed("this device cannot encode updates with \"" + plan.compressor + "\"");
+  }
+  if (!planned_ || planned_->first != plan.model) {
+    auto network = models::Network::make(plan.model);
+    if (!network) return with_context("the plan's network", network.error());
+    planned_.emplace(plan.model, std::uint64_t{network->num_parameters()} * sizeof(float));
+  }
+  if (assignment.model_size != planned_->second) {
+    return failed(fmt::format("the model has {} bytes, the plan's network takes {}",
+                              assignment.model_size, planned_->second));
+  }
+  if (assignment.model_size > options_.max_model_bytes) {
+    return failed(fmt::format("the model has {} bytes, this device takes {} at most",
+                              assignment.model_size, options_.max_model_bytes));
+  }
+  return {};
+}
+
+void Participant::begin_task(Step step) {
+  const Assignment& assignment = task_->assignment;
+  if (auto status = acceptable(assignment); !status) return decline(step, status.error().message);
+  if (model_) return begin_training(step);  // the model did not change since the last round
+  begin_download(step);
+}
+
+/// The assignment at hand came again, after a lost connection or from a server that lost its round.
+void Participant::resume_task(Step step) {
+  switch (task_->stage) {
+    case Stage::kDownloading:
+      phase_ = Phase::kDownloading;
+      retry_at_.reset();
+      return request_pieces(step);
+    case Stage::kTraining:
+      phase_ = Phase::kTraining;
+      retry_at_.reset();
+      return;
+    case Stage::kTrained:
+      return report(step);
+    case Stage::kDeclined:
+      return decline(step, task_->declined);
+  }
+}
+
+void Participant::decline(Step step, std::string reason) {
+  const Assignment& assignment = task_->assignment;
+  step.actions.push_back(
+      Note{fmt::format("round {} declined: {}", value_of(assignment.round), reason)});
+  step.actions.push_back(Send{Decline{assignment.run, assignment.round, reason}});
+  task_->stage = Stage::kDeclined;
+  task_->declined = std::move(reason);
+  if (task_->download) stale_requests_ += task_->download->outstanding();
+  task_->download.reset();
+  if (!options_.keep_finished_work) model_.reset();
+  constexpr std::uint32_t kMostDoublings = 20;
+  const Duration longest =
+      std::min(options_.backoff_max, kDeclinePause * (1 << std::min(declines_, kMostDoublings)));
+  ++declines_;
+  pause(step, RetryWindow{longest / 2, longest});
+}
+
+/// The task is void; whatever was done for it goes, but for the model.
+void Participant::forget_task(Step step) {
+  if (!task_) return;
+  if (task_->stage == Stage::kTraining) {
+    step.actions.push_back(CancelTraining{});
+    step.actions.push_back(
+        Note{fmt::format("training for round {} discarded", value_of(task_->assignment.round))});
+  }
+  if (task_->download) stale_requests_ += task_->download->outstanding();
+  task_.reset();
+  upload_.reset();
+}
+
+void Participant::drop_finished_work() {
+  if (options_.keep_finished_work) return;
+  task_.reset();
+  model_.reset();
+}
+
+// ---- download
+
+void Participant::begin_download(Step step) {
+  const Assignment& assignment = task_->assignment;
+  task_->stage = Stage::kDownloading;
+  task_->download.emplace(assignment.model, assignment.model_size);
+  phase_ = Phase::kDownloading;
+  retry_at_.reset();
+  request_pieces(step);
+}
+
+void Participant::request_pieces(Step step) {
+  BlobDownload& download = *task_->download;
+  if (download.complete()) return finish_download(step);
+  while (download.outstanding() + stale_requests_ < kMaxOutstandingRequests) {
+    auto request = download.next_request(piece_bytes());
+    if (!request) return;
+    step.actions.push_back(Send{*std::move(request)});
+  }
+}
+
+void Participant::on_message(Step step, BlobChunk chunk) {
+  if (stale_requests_ > 0) {
+    --stale_requests_;
+    if (phase_ == Phase::kDownloading) request_pieces(step);
+    return;
+  }
+  if (phase_ != Phase::kDownloading) return ignore(step, "a BlobChunk");
+  if (auto status = task_->download->accept(chunk); !status) {
+    return violation(step, status.error().message);
+  }
+  failures_ = 0;
+  request_pieces(step);
+}
+
+void Participant::on_message(Step step, BlobMissing missing) {
+  if (stale_requests_ > 0) {
+    --stale_requests_;
+    if (phase_ == Phase::kDownloading) request_pieces(step);
+    return;
+  }
+  if (phase_ != Phase::kDownloading || missing.blob != task_->assignment.model) {
+    return ignore(step, "BlobMissing");
+  }
+  // Requests behind the one answered are still under way; decline() counts them as stale.
+  task_->download->drop_oldest();
+  decline(step, "the server does not have model " + missing.blob.hex());
+}
+
+void Participant::finish_download(Step step) {
+  auto bytes = task_->download->finish();
+  task_->download.reset();
+  if (bytes) {
+    model_ = KeptModel{task_->assignment.model, *std::move(bytes)};
+    return begin_training(step);
+  }
+  if (task_->download_was_wrong) return decline(step, bytes.error().message);
+  task_->download_was_wrong = true;
+  step.actions.push_back(Note{bytes.error().message + "; downloading it once more"});
+  begin_download(step);
+}
+
+// ---- training
+
+void Participant::begin_training(Step step) {
+  const Assignment& assignment = task_->assignment;
+  task_->stage = Stage::kTraining;
+  phase_ = Phase::kTraining;
+  retry_at_.reset();
+  step.actions.push_back(
+      StartTraining{TrainingTask{assignment.run, assignment.round, options_.client, assignment.plan,
+                                 model_->bytes, assignment.report_within}});
+}
+
+void Participant::on(Step step, TrainingProgress progress) {
+  if (!task_ || task_->stage != Stage::kTraining) return;
+  task_->steps_done = progress.steps_done;
+  task_->steps_total = progress.steps_total;
+  const bool online = phase_ == Phase::kTraining && link_ == Link::kUp;
+  if (online && (!progress_sent_ || step.now - *progress_sent_ >= kProgressGap))
+    send_progress(step);
+}
+
+void Participant::send_progress(Step step) {
+  const Assignment& assignment = task_->assignment;
+  progress_sent_ = step.now;
+  progress_unanswered_ = true;
+  heartbeat_at_.reset();
+  step.actions.push_back(
+      Send{Progress{assignment.run, assignment.round, task_->steps_done, task_->steps_total}});
+}
+
+void Participant::on_message(Step step, ProgressReply reply) {
+  progress_unanswered_ = false;
+  if (!is_task(reply.run, reply.round) || !working()) return;  // of a task given up meanwhile
+  failures_ = 0;
+  if (reply.wanted) return;
+  step.actions.push_back(Note{fmt::format("round {} is over", value_of(reply.round))});
+  if (task_->stage == Stage::kTrained) {
+    upload_.reset();  // the update may have been counted: its verdict is asked for again
+  } else {
+    forget_task(step);
+    drop_finished_work();
+  }
+  check_in(step);
+}
+
+void Participant::on(Step step, TrainingFinished event) {
+  if (!is_task(event.run, event.round) || task_->stage != Stage::kTraining) {
+    step.actions.push_back(
+        Note{fmt::format("training for round {} came too late", value_of(event.round))});
+    return;
+  }
+  const bool online = phase_ == Phase::kTraining;
+  if (!event.result) {
+    const std::string& reason = event.result.error().message;
+    if (online) return decline(step, reason);
+    task_->stage = Stage::kDeclined;
+    task_->declined = reason;
+    return;
+  }
+  task_->stage = Stage::kTrained;
+  task_->trained = std::move(event.result).value();
+  task_->train_time = event.took;
+  task_->steps_done = std::max(task_->steps_done, task_->trained->steps);
+  if (online) report(step);
+}
+
+// ---- report and upload
+
+void Participant::report(Step step) {
+  phase_ = Phase::kUploading;
+  retry_at_.reset();
+  heartbeat_at_.reset();  // the next may be due sooner than while training
+  task_->decided = false;
+  upload_.emplace(task_->trained->digest, task_->trained->update);
+  send_report(step);
+}
+
+void Participant::send_report(Step step) {
+  const Assignment& assignment = task_->assignment;
+  const TrainedUpdate& trained = *task_->trained;
+  task_->reported = true;
+  Report message;
+  message.run = assignment.run;
+  message.round = assignment.round;
+  message.blob = trained.digest;
+  message.blob_size = trained.update.size();
+  message.weight = trained.weight;
+  message.scalars = trained.scalars;
+  message.num_examples = trained.num_examples;
+  message.steps = trained.steps;
+  message.train_loss = trained.train_loss;
+  message.train_seconds = seconds(task_->train_time);
+  step.actions.push_back(Send{std::move(message)});
+}
+
+/// In the pool with a report that was never answered: the answer was lost with an earlier
+/// connection, and a server that remembers the round gives it again.
+void Participant::ask_for_verdict(Step step) {
+  if (task_ && task_->stage == Stage::kTrained && task_->reported && !task_->decided) {
+    send_report(step);
+  }
+}
+
+void Participant::on_message(Step step, UploadGrant grant) {
+  if (phase_ != Phase::kUploading) return ignore(step, "UploadGrant");
+  if (auto status = upload_->grant(grant); !status) {
+    return violation(step, status.error().message);
+  }
+  failures_ = 0;
+  while (auto chunk = upload_->next_chunk(max_chunk_bytes_)) {
+    step.actions.push_back(Send{*std::move(chunk)});
+  }
+}
+
+/// A verdict comes to an upload, or after a reconnect to a report whose answer was lost.
+bool Participant::awaits_verdict(RunId run, RoundNumber round) const {
+  const bool listening =
+      phase_ == Phase::kUploading || phase_ == Phase::kCheckingIn || phase_ == Phase::kWaiting;
+  return listening && is_task(run, round) && task_->reported && !task_->decided;
+}
+
+void Participant::on_message(Step step, ReportAccepted accepted) {
+  if (!awaits_verdict(accepted.run, accepted.round)) return ignore(step, "ReportAccepted");
+  const std::pair round(accepted.run, accepted.round);
+  if (last_accepted_ != round) ++rounds_accepted_;  // a server that lost the round accepts it twice
+  last_accepted_ = round;
+  declines_ = 0;
+  step.actions.push_back(Note{fmt::format("round {} accepted", value_of(accepted.round))});
+  end_task(step, accepted.retry);
+}
+
+void Participant::on_message(Step step, ReportRejected rejected) {
+  if (!awaits_verdict(rejected.run, rejected.round)) return ignore(step, "ReportRejected");
+  step.actions.push_back(Note{fmt::format("round {} rejected ({}): {}", value_of(rejected.round),
+                                          to_string(rejected.reason), rejected.text)});
+  end_task(step, rejected.retry);
+}
+
+/// After a verdict. The update is kept: a server that failed or lost the round asks for it again.
+void Participant::end_task(Step step, RetryWindow retry) {
+  task_->decided = true;
+  violations_ = 0;
+  upload_.reset();
+  drop_finished_work();
+  if (phase_ != Phase::kWaiting) pause(step, retry);  // in the pool it may be selected any moment
+}
+
+void Participant::on_message(Step step, RoundOver over) {
+  if (!is_task(over.run, over.round)) return ignore(step, "RoundOver of another round");
+  const bool at_hand = working() || phase_ == Phase::kCheckingIn;
+  forget_task(step);
+  drop_finished_work();
+  if (!at_hand) return;
+  step.actions.push_back(Note{fmt::format("round {} is over without us", value_of(over.round))});
+  pause(step, over.retry);
+}
+
+}  // namespace covey::client

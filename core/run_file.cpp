@@ -1,0 +1,289 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cctype>
+#include <covey/run_config.hpp>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <map>
+#include <optional>
+#include <utility>
+
+#include "run_file_keys.hpp"
+#include "run_file_values.hpp"
+
+namespace covey {
+namespace {
+
+constexpr std::string_view kStrategyTable = "strategy";
+// Room for a message's other fields around a chunk of a blob.
+constexpr std::uint32_t kFrameOverheadBytes = 1024;
+
+std::string did_you_mean(const std::string& suggestion) {
+  return suggestion.empty() ? "" : fmt::format("; did you mean {}?", suggestion);
+}
+
+/// The nearest key of the same table, else of any table, as "table.key"; "" if none is near.
+std::string nearest_key(std::string_view table, std::string_view name) {
+  std::vector<std::string> here;
+  std::vector<std::string> anywhere;
+  for (const RunKey& key : run_keys()) {
+    anywhere.emplace_back(key.name);
+    if (key.table == table) here.emplace_back(key.name);
+  }
+  if (const std::string near = nearest_name(name, here); !near.empty()) {
+    return fmt::format("{}.{}", table, near);
+  }
+  const std::string near = nearest_name(name, anywhere);
+  if (near.empty()) return "";
+  const auto keys = run_keys();
+  return std::ranges::find_if(keys, [&](const RunKey& key) { return key.name == near; })->path();
+}
+
+bool is_table_name(std::string_view name) {
+  return std::ranges::any_of(run_keys(), [&](const RunKey& key) { return key.table == name; });
+}
+
+std::string unknown_table_text(std::string_view name) {
+  std::vector<std::string> tables;
+  for (const RunKey& key : run_keys()) {
+    if (tables.empty() || tables.back() != key.table) tables.emplace_back(key.table);
+  }
+  const std::string near = nearest_name(name, tables);
+  return "unknown table" + did_you_mean(near.empty() ? "" : "[" + near + "]");
+}
+
+/// Collects a configuration from a document and overrides, remembering where each key was set so
+/// that errors between keys can name a place. One use, one thread.
+class RunReader {
+ public:
+  Result<void> read_document(const toml::table& document, const RunSource& source);
+  Result<void> read_override(const std::string& text);
+  Result<void> check_relations(const std::string& origin) const;
+
+  RunConfig config;
+
+ private:
+  Result<void> read_key(std::string_view table, std::string_view name, const toml::node& node,
+                        const RunSource& source);
+  Result<void> read_strategy_parameter(std::string_view name, const toml::node& node,
+                                       const RunSource& source);
+  Error relation_error(const std::string& origin, const std::string& key,
+                       std::string_view sentence) const;
+  Result<void> check_population(const std::string& origin) const;
+
+  std::map<std::string, std::string> places_;  // "table.key" -> "run.toml:12"
+};
+
+Result<void> RunReader::read_document(const toml::table& document, const RunSource& source) {
+  for (const auto& [table_name, table_node] : document) {
+    const toml::table* table = table_node.as_table();
+    if (!is_table_name(table_name.str())) {
+      const std::string hint =
+          table != nullptr
+              ? unknown_table_text(table_name.str())
+              : "a key outside of a table" + did_you_mean(nearest_key("run", table_name.str()));
+      return key_error(source.place(table_node), table_name.str(), hint);
+    }
+    if (table == nullptr) {
+      return key_error(source.place(table_node), table_name.str(),
+                       fmt::format("expected a table, found {}", describe(table_node)));
+    }
+    if (const toml::node* layers = table->get("layers");
+        table_name == "model" && layers != nullptr && table->contains("preset")) {
+      return key_error(source.place(*layers), "model.layers",
+                       "a model is given by preset or by layers, not by both");
+    }
+    for (const auto& [name, node] : *table) {
+      COVEY_TRY(read_key(table_name.str(), name.str(), node, source));
+    }
+  }
+  return {};
+}
+
+Result<void> RunReader::read_key(std::string_view table, std::string_view name,
+                                 const toml::node& node, const RunSource& source) {
+  const RunKey* key = find_run_key(table, name);
+  if (key == nullptr && table == kStrategyTable) return read_strategy_parameter(name, node, source);
+  if (key == nullptr) {
+    return key_error(source.place(node), fmt::format("{}.{}", table, name),
+                     "unknown key" + did_you_mean(nearest_key(table, name)));
+  }
+  COVEY_TRY(assign_value(*key, node, source, config));
+  if (table == "model" && name == "preset") config.model.layers.clear();
+  if (table == "model" && name == "layers") config.model.preset.clear();
+  places_[key->path()] = source.place(node);
+  return {};
+}
+
+Result<void> RunReader::read_strategy_parameter(std::string_view name, const toml::node& node,
+                                                const RunSource& source) {
+  const std::string path = fmt::format("{}.{}", kStrategyTable, name);
+  if (!node.is_number()) {
+    return key_error(source.place(node), path,
+                     fmt::format("expected a number (a strategy's parameter), found {}{}",
+                                 describe(node), did_you_mean(nearest_key(kStrategyTable, name))));
+  }
+  COVEY_ASSIGN(const double value, read_number(path, node, source));
+  // Kept sorted by name, so that equal experiments are equal values.
+  auto& parameters = config.strategy.parameters;
+  const auto at = std::ranges::lower_bound(
+      parameters, name, {}, [](const auto& p) -> std::string_view { return p.first; });
+  if (at != parameters.end() && at->first == name) {
+    at->second = value;
+  } else {
+    parameters.insert(at, {std::string(name), value});
+  }
+  return {};
+}
+
+/// An override's value: TOML, or a bare word, which is a string. Text keys take what is not quoted
+/// as it stands, so that run.name=7 and data.path=./data need no quotes.
+Result<toml::table> parse_override_value(const RunKey* key, const std::string& value,
+                                         const std::string& place) {
+  const bool is_text = key != nullptr && std::holds_alternative<RunKey::Text>(key->member);
+  const bool is_quoted = !value.empty() && (value.front() == '"' || value.front() == '\'');
+  const auto bare = [&] {
+    toml::table table;
+    table.insert("value", value);
+    return table;
+  };
+  if (is_text && !is_quoted) return bare();
+  std::string problem = "it holds more than one value";
+  try {
+    toml::table table = toml::parse("value = " + value);
+    if (table.size() == 1) return table;
+  } catch (const toml::parse_error& error) {
+    problem = error.description();
+  }
+  const bool is_word = value.find_first_of("\"'[]{}=#,\n\r") == std::string::npos;
+  if (is_word && !value.empty()) return bare();
+  return invalid_argument(fmt::format("{}: not a value: {}", place, problem));
+}
+
+Result<void> RunReader::read_override(const std::string& text) {
+  const RunSource source{"--set " + text, false};
+  const auto equals = text.find('=');
+  const auto dot = text.find('.');
+  if (equals == std::string::npos || dot == std::string::npos || dot > equals) {
+    return invalid_argument(source.name +
+                            ": expected table.key=value, as in client.learning-rate=0.05");
+  }
+  const auto trim = [](std::string_view part) {
+    const auto first = part.find_first_not_of(" \t");
+    if (first == std::string_view::npos) return std::string();
+    return std::string(part.substr(first, part.find_last_not_of(" \t") - first + 1));
+  };
+  const std::string table = trim(text.substr(0, dot));
+  const std::string name = trim(text.substr(dot + 1, equals - dot - 1));
+  if (!is_table_name(table)) return key_error(source.name, table, unknown_table_text(table));
+  if (name.empty()) return key_error(source.name, table, "the key after the dot is missing");
+  COVEY_ASSIGN(
+      const toml::table value,
+      parse_override_value(find_run_key(table, name), trim(text.substr(equals + 1)), source.name));
+  const toml::node* node = value.get("value");
+  if (node == nullptr) return key_error(source.name, table + "." + name, "the value is missing");
+  return read_key(table, name, *node, source);
+}
+
+Error RunReader::relation_error(const std::string& origin, const std::string& key,
+                                std::string_view sentence) const {
+  const auto place = places_.find(key);
+  return key_error(place == places_.end() ? origin : place->second, key, sentence);
+}
+
+Result<void> RunReader::check_population(const std::string& origin) const {
+  const PartitionConfig& partition = config.partition;
+  const SelectionConfig& selection = config.selection;
+  const bool has_owners = config.data.source == "synthetic" || config.data.source == "leaf" ||
+                          (config.data.source == "csv" && !config.data.user.empty());
+  if (partition.scheme == "natural" && !has_owners) {
+    return relation_error(
+        origin, "partition.scheme",
+        fmt::format("\"natural\" needs data with owners, {} has none{}", config.data.source,
+                    config.data.source == "csv" ? " without data.user" : ""));
+  }
+  const bool may_be_all = partition.scheme == "natural" && config.data.source != "synthetic";
+  if (partition.clients == 0 && !may_be_all) {
+    return relation_error(origin, "partition.clients",
+                          fmt::format("must be at least 1 for {} data in the {} partition",
+                                      config.data.source, partition.scheme));
+  }
+  const std::uint32_t population =
+      selection.min_available_clients > 0 ? selection.min_available_clients : partition.clients;
+  if (population > 0 && selection.min_fit_clients > population) {
+    return relation_error(
+        origin, "selection.min-fit-clients",
+        fmt::format("{} cannot be selected from {} clients ({})", selection.min_fit_clients,
+                    population,
+                    selection.min_available_clients > 0 ? "selection.min-available-clients"
+                                                        : "partition.clients"));
+  }
+  return {};
+}
+
+Result<void> RunReader::check_relations(const std::string& origin) const {
+  COVEY_TRY(check_population(origin));
+  if (config.name.find('/') != std::string::npos || config.name.front() == '.') {
+    return relation_error(
+        origin, "run.name",
+        fmt::format("\"{}\" names a folder: no '/' and no '.' in front", config.name));
+  }
+  if (config.stop_at_target && config.target_accuracy <= 0) {
+    return relation_error(origin, "run.stop-at-target", "needs run.target-accuracy");
+  }
+  const DataConfig& data = config.data;
+  if ((data.source == "csv" || data.source == "leaf") && data.path.empty()) {
+    return relation_error(origin, "data.source",
+                          fmt::format("\"{}\" needs data.path", data.source));
+  }
+  const SelectionConfig& selection = config.selection;
+  if (selection.retry_min_s > selection.retry_max_s) {
+    return relation_error(origin, "selection.retry-min-s",
+                          fmt::format("{} is more than selection.retry-max-s ({})",
+                                      selection.retry_min_s, selection.retry_max_s));
+  }
+  const ServerConfig& server = config.server;
+  if (server.chunk_bytes + kFrameOverheadBytes > server.max_frame_bytes) {
+    return relation_error(
+        origin, "server.chunk-bytes",
+        fmt::format("{} leaves no room in server.max-frame-bytes ({}), at most {} do",
+                    server.chunk_bytes, server.max_frame_bytes,
+                    server.max_frame_bytes - kFrameOverheadBytes));
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<RunConfig> parse_run_text(const std::string& text, const std::string& origin,
+                                 const std::vector<std::string>& overrides) {
+  RunReader reader;
+  try {
+    const toml::table document = toml::parse(text, origin);
+    COVEY_TRY(reader.read_document(document, RunSource{origin}));
+  } catch (const toml::parse_error& error) {
+    const auto at = error.source().begin;
+    return invalid_argument(
+        fmt::format("{}:{}:{}: {}", origin, at.line, at.column, error.description()));
+  }
+  for (const std::string& override_text : overrides) COVEY_TRY(reader.read_override(override_text));
+  COVEY_TRY(reader.check_relations(origin));
+  return std::move(reader.config);
+}
+
+Result<RunConfig> load_run_file(const std::string& path,
+                                const std::vector<std::string>& overrides) {
+  std::error_code ignored;
+  if (std::filesystem::is_directory(path, ignored)) {
+    return invalid_argument(path + ": is a directory, a run file was expected");
+  }
+  std::ifstream file(path, std::ios::binary);
+  if (!file) return not_found(path + ": cannot open this run file");
+  const std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+  if (file.bad()) return failed(path + ": cannot read this run file");
+  return parse_run_text(text, path, overrides);
+}
+
+}  // namespace covey

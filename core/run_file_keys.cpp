@@ -1,0 +1,233 @@
+#include "run_file_keys.hpp"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+namespace covey {
+namespace {
+
+// `member` of a RunConfig as a function, for the table below.
+#define COVEY_AT(member) \
+  [](RunConfig & c) -> auto& { return c.member; }
+
+RunKey text(std::string_view table, std::string_view name, RunKey::Text member,
+            int min_length = 0) {
+  return {table, name, member, static_cast<double>(min_length)};
+}
+
+RunKey choice(std::string_view table, std::string_view name, RunKey::Text member,
+              std::vector<std::string_view> choices) {
+  RunKey key{table, name, member};
+  key.choices = std::move(choices);
+  return key;
+}
+
+RunKey flag(std::string_view table, std::string_view name, RunKey::Flag member) {
+  return {table, name, member};
+}
+
+RunKey count(std::string_view table, std::string_view name, RunKey::Count member, double low,
+             double high = std::numeric_limits<std::uint32_t>::max()) {
+  return {table, name, member, low, high};
+}
+
+RunKey number(std::string_view table, std::string_view name, RunKey::Number member, double low = 0,
+              double high = std::numeric_limits<double>::max()) {
+  return {table, name, member, low, high};
+}
+
+RunKey positive(RunKey key) {
+  key.low_excluded = true;
+  return key;
+}
+
+RunKey below_high(RunKey key) {
+  key.high_excluded = true;
+  return key;
+}
+
+// A time in seconds: about 30 years at most, far inside the 64-bit microseconds of Duration.
+constexpr double kMaxSeconds = 1e9;
+// Larger steps than this are a slip of the pen; the plan carries single precision.
+constexpr double kMaxLearningRate = 1e6;
+// exp(20) examples per device is far beyond what can be held.
+constexpr double kMaxLogSize = 20;
+constexpr double kMaxConcentration = 1e6;  // equal parts, for any practical purpose
+constexpr double kMinFrameBytes = 2048;
+constexpr double kMinChunkBytes = 1024;
+constexpr double kMaxFrameBytes = 1 << 30;
+
+std::vector<RunKey> experiment_keys() {
+  return {
+      text("run", "name", COVEY_AT(name), 1),
+      // TOML integers are signed 64-bit.
+      {"run", "seed", RunKey::Seed(COVEY_AT(seed)), 0, 0x1p63},
+      count("run", "num-rounds", COVEY_AT(num_rounds), 1),
+      number("run", "target-accuracy", COVEY_AT(target_accuracy), 0, 1),
+      flag("run", "stop-at-target", COVEY_AT(stop_at_target)),
+      count("run", "eval-every", COVEY_AT(eval_every), 1),
+
+      choice("model", "preset", COVEY_AT(model.preset), {"logistic", "2nn", "cnn"}),
+      {"model", "layers", RunKey::Layers(COVEY_AT(model.layers))},
+
+      choice("data", "source", COVEY_AT(data.source), {"synthetic", "mnist", "csv", "leaf"}),
+      text("data", "path", COVEY_AT(data.path)),
+      number("data", "alpha", COVEY_AT(data.alpha)),
+      number("data", "beta", COVEY_AT(data.beta)),
+      flag("data", "iid", COVEY_AT(data.iid)),
+      number("data", "size-mean", COVEY_AT(data.size_mean), 0, kMaxLogSize),
+      number("data", "size-spread", COVEY_AT(data.size_spread), 0, kMaxLogSize),
+      count("data", "max-examples", COVEY_AT(data.max_examples), 0),
+      text("data", "label", COVEY_AT(data.label), 1),
+      text("data", "user", COVEY_AT(data.user)),
+      below_high(number("data", "test-fraction", COVEY_AT(data.test_fraction), 0, 1)),
+
+      choice("partition", "scheme", COVEY_AT(partition.scheme),
+             {"iid", "shards", "dirichlet", "power-law", "natural"}),
+      count("partition", "clients", COVEY_AT(partition.clients), 0),
+      count("partition", "shards-per-client", COVEY_AT(partition.shards_per_client), 1),
+      positive(number("partition", "concentration", COVEY_AT(partition.concentration), 0,
+                      kMaxConcentration)),
+      number("partition", "exponent", COVEY_AT(partition.exponent), 0, 100),
+  };
+}
+
+std::vector<RunKey> training_keys() {
+  return {
+      text("strategy", "name", COVEY_AT(strategy.name), 1),
+      text("strategy", "plugin", COVEY_AT(strategy.plugin)),
+
+      count("client", "local-epochs", COVEY_AT(client.local_epochs), 1),
+      count("client", "batch-size", COVEY_AT(client.batch_size), 0),
+      positive(
+          number("client", "learning-rate", COVEY_AT(client.learning_rate), 0, kMaxLearningRate)),
+      flag("client", "accept-partial-work", COVEY_AT(client.accept_partial_work)),
+      choice("client", "precision", COVEY_AT(client.precision), {"fp32"}),
+      choice("client", "compressor", COVEY_AT(client.compressor), {"fp32"}),
+
+      number("selection", "fraction-fit", COVEY_AT(selection.fraction_fit), 0, 1),
+      count("selection", "min-fit-clients", COVEY_AT(selection.min_fit_clients), 1),
+      count("selection", "min-available-clients", COVEY_AT(selection.min_available_clients), 0),
+      choice("selection", "policy", COVEY_AT(selection.policy), {"uniform", "by-examples"}),
+      number("selection", "over-selection", COVEY_AT(selection.over_selection), 1, 100),
+      positive(number("selection", "quorum", COVEY_AT(selection.quorum), 0, 1)),
+      positive(number("selection", "timeout-s", COVEY_AT(selection.selection_timeout_s), 0,
+                      kMaxSeconds)),
+      positive(number("selection", "round-deadline-s", COVEY_AT(selection.round_deadline_s), 0,
+                      kMaxSeconds)),
+      number("selection", "retry-min-s", COVEY_AT(selection.retry_min_s), 0, kMaxSeconds),
+      number("selection", "retry-max-s", COVEY_AT(selection.retry_max_s), 0, kMaxSeconds),
+      count("selection", "max-waiting", COVEY_AT(selection.max_waiting), 1),
+      positive(number("selection", "heartbeat-s", COVEY_AT(selection.heartbeat_s), 0, kMaxSeconds)),
+      number("selection", "max-update-norm", COVEY_AT(selection.max_update_norm)),
+      count("selection", "max-uploads", COVEY_AT(selection.max_uploads), 1),
+      flag("selection", "require-charging", COVEY_AT(selection.require_charging)),
+      flag("selection", "require-unmetered", COVEY_AT(selection.require_unmetered)),
+  };
+}
+
+std::vector<RunKey> fleet_and_server_keys() {
+  const auto range = [](std::string_view name, RunKey::Range member, double high) {
+    return RunKey{"fleet", name, member, 0, high};
+  };
+  constexpr double kMaxRate = 1e9;  // Mbit/s or GFLOP/s
+  return {
+      range(
+          "latency-ms",
+          [](RunConfig& c) {
+            return TraitRange{c.fleet.latency_ms_min, c.fleet.latency_ms_max};
+          },
+          1e3 * kMaxSeconds),
+      range(
+          "up-mbit-s",
+          [](RunConfig& c) {
+            return TraitRange{c.fleet.up_mbit_s_min, c.fleet.up_mbit_s_max};
+          },
+          kMaxRate),
+      range(
+          "down-mbit-s",
+          [](RunConfig& c) {
+            return TraitRange{c.fleet.down_mbit_s_min, c.fleet.down_mbit_s_max};
+          },
+          kMaxRate),
+      positive(range(
+          "gflops",
+          [](RunConfig& c) {
+            return TraitRange{c.fleet.gflops_min, c.fleet.gflops_max};
+          },
+          kMaxRate)),
+      number("fleet", "dropout", COVEY_AT(fleet.dropout), 0, 1),
+      number("fleet", "stragglers", COVEY_AT(fleet.stragglers), 0, 1),
+      flag("fleet", "codec", COVEY_AT(fleet.codec)),
+
+      text("server", "listen", COVEY_AT(server.listen), 1),
+      count("server", "max-frame-bytes", COVEY_AT(server.max_frame_bytes), kMinFrameBytes,
+            kMaxFrameBytes),
+      count("server", "chunk-bytes", COVEY_AT(server.chunk_bytes), kMinChunkBytes, kMaxFrameBytes),
+      count("server", "max-connections", COVEY_AT(server.max_connections), 1),
+      count("server", "keep-snapshots", COVEY_AT(server.keep_snapshots), 1),
+  };
+}
+
+#undef COVEY_AT
+
+std::size_t edit_distance(std::string_view a, std::string_view b) {
+  std::vector<std::size_t> row(b.size() + 1);
+  for (std::size_t j = 0; j <= b.size(); ++j) row[j] = j;
+  for (std::size_t i = 1; i <= a.size(); ++i) {
+    std::size_t diagonal = std::exchange(row[0], i);
+    for (std::size_t j = 1; j <= b.size(); ++j) {
+      const std::size_t replaced = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
+      diagonal = row[j];
+      row[j] = std::min({replaced, row[j] + 1, row[j - 1] + 1});
+    }
+  }
+  return row.back();
+}
+
+}  // namespace
+
+std::span<const RunKey> run_keys() {
+  static const std::vector<RunKey> keys = [] {
+    std::vector<RunKey> all = experiment_keys();
+    for (auto part : {training_keys(), fleet_and_server_keys()}) {
+      all.insert(all.end(), part.begin(), part.end());
+    }
+    return all;
+  }();
+  return keys;
+}
+
+const RunKey* find_run_key(std::string_view table, std::string_view name) {
+  const auto keys = run_keys();
+  const auto found = std::ranges::find_if(
+      keys, [&](const RunKey& key) { return key.table == table && key.name == name; });
+  return found == keys.end() ? nullptr : &*found;
+}
+
+std::span<const LayerType> layer_types() {
+  static constexpr std::array<LayerType, 5> kTypes{{
+      {"dense", LayerKind::kDense, "units", false},
+      {"conv2d", LayerKind::kConv2d, "filters", true},
+      {"max-pool2d", LayerKind::kMaxPool2d, "", true},
+      {"flatten", LayerKind::kFlatten, "", false},
+      {"relu", LayerKind::kRelu, "", false},
+  }};
+  return kTypes;
+}
+
+std::string nearest_name(std::string_view name, std::span<const std::string> known) {
+  std::string nearest;
+  std::size_t smallest = std::max<std::size_t>(2, name.size() / 3) + 1;
+  for (const std::string& candidate : known) {
+    const std::size_t distance = edit_distance(name, candidate);
+    if (distance < smallest) {
+      smallest = distance;
+      nearest = candidate;
+    }
+  }
+  return nearest;
+}
+
+}  // namespace covey

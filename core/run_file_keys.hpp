@@ -1,0 +1,59 @@
+#pragma once
+
+#include <covey/run_config.hpp>
+#include <cstdint>
+#include <limits>
+#include <span>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+namespace covey {
+
+/// The two ends of a trait that is drawn per device; in a run file a number or [min, max].
+struct TraitRange {
+  double& min;
+  double& max;
+};
+
+/// One key of a run file: where it stands, which member it sets and which values it takes. Reading,
+/// checking, finding unknown keys and writing all come from this one table.
+struct RunKey {
+  using Text = std::string& (*)(RunConfig&);
+  using Flag = bool& (*)(RunConfig&);
+  using Count = std::uint32_t& (*)(RunConfig&);
+  using Seed = std::uint64_t& (*)(RunConfig&);
+  using Number = double& (*)(RunConfig&);
+  using Range = TraitRange (*)(RunConfig&);
+  using Layers = std::vector<LayerSpec>& (*)(RunConfig&);
+
+  std::string_view table;
+  std::string_view name;
+  std::variant<Text, Flag, Count, Seed, Number, Range, Layers> member;
+  double low = 0;  ///< smallest value; of a text: its smallest length
+  double high = std::numeric_limits<double>::max();
+  bool low_excluded = false;
+  bool high_excluded = false;
+  std::vector<std::string_view> choices = {};  ///< of a text; empty: any
+
+  std::string path() const { return std::string(table) + "." + std::string(name); }
+};
+
+/// Every key, tables together and in the order in which they are written.
+std::span<const RunKey> run_keys();
+const RunKey* find_run_key(std::string_view table, std::string_view name);
+
+/// The layer types of model.layers and the numbers each takes.
+struct LayerType {
+  std::string_view type;
+  LayerKind kind;
+  std::string_view units_key;  ///< "units", "filters" or "" (takes none)
+  bool takes_kernel;
+};
+std::span<const LayerType> layer_types();
+
+/// The known name nearest to `name` by edit distance; "" if none is near.
+std::string nearest_name(std::string_view name, std::span<const std::string> known);
+
+}  // namespace covey

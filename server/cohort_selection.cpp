@@ -1,0 +1,156 @@
+#include "cohort_selection.hpp"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cmath>
+#include <covey/assert.hpp>
+#include <covey/random.hpp>
+#include <utility>
+
+namespace covey::server {
+namespace {
+
+// 0.29 * 100 is 28.999999999999996: products of a decimal fraction and a count are taken as the
+// whole number they are within a billionth of.
+constexpr double kProductSlack = 1e-9;
+
+std::size_t floor_product(double factor, std::size_t count) {
+  return static_cast<std::size_t>(std::floor(factor * static_cast<double>(count) + kProductSlack));
+}
+
+std::size_t ceil_product(double factor, std::size_t count) {
+  return static_cast<std::size_t>(std::ceil(factor * static_cast<double>(count) - kProductSlack));
+}
+
+/// Least-significant-digit radix sort by client, a byte a pass; bytes that are equal in all ids
+/// cost nothing, so dense ids of a million devices take three passes.
+void sort_by_client(std::vector<Candidate>& pool) {
+  std::uint64_t all_set = UINT64_MAX;
+  std::uint64_t any_set = 0;
+  for (const Candidate& candidate : pool) {
+    all_set &= value_of(candidate.client);
+    any_set |= value_of(candidate.client);
+  }
+  const std::uint64_t differing = all_set ^ any_set;
+  std::vector<Candidate> sorted(pool.size());
+  for (unsigned shift = 0; shift < 64; shift += 8) {
+    if (((differing >> shift) & 0xff) == 0) continue;
+    std::array<std::size_t, 257> starts{};
+    for (const Candidate& candidate : pool) {
+      ++starts[((value_of(candidate.client) >> shift) & 0xff) + 1];
+    }
+    for (std::size_t digit = 1; digit < starts.size(); ++digit) starts[digit] += starts[digit - 1];
+    for (const Candidate& candidate : pool) {
+      sorted[starts[(value_of(candidate.client) >> shift) & 0xff]++] = candidate;
+    }
+    pool.swap(sorted);
+  }
+}
+
+std::vector<ClientId> draw_uniform(std::vector<Candidate> pool, std::size_t count,
+                                   RandomStream random) {
+  std::vector<ClientId> drawn;
+  drawn.reserve(count);
+  for (std::size_t i = 0; i < count; ++i) {  // the first `count` steps of a Fisher-Yates shuffle
+    std::swap(pool[i], pool[i + static_cast<std::size_t>(random.below(pool.size() - i))]);
+    drawn.push_back(pool[i].client);
+  }
+  return drawn;
+}
+
+/// Integer weights under removal, drawn in proportion (Fenwick 1994): O(n) to make, O(log n) a
+/// draw.
+class WeightedUrn {
+ public:
+  explicit WeightedUrn(const std::vector<Candidate>& pool) : tree_(pool.size() + 1) {
+    for (std::size_t i = 1; i < tree_.size(); ++i) {
+      // Counts are the devices' own claims: at most 2^32 each, so that 2^31 devices cannot overflow
+      // the total. None counts as one, so that everybody can be drawn.
+      const std::uint64_t weight =
+          std::clamp<std::uint64_t>(pool[i - 1].num_examples, 1, std::uint64_t{1} << 32);
+      tree_[i] += weight;
+      total_ += weight;
+      const std::size_t parent = i + (i & (~i + 1));
+      if (parent < tree_.size()) tree_[parent] += tree_[i];
+    }
+  }
+
+  /// Removes one index, drawn with probability weight / total.
+  std::size_t draw(RandomStream& random) {
+    std::uint64_t ticket = random.below(total_);
+    std::size_t before = 0;  // indices whose weights lie wholly below the ticket
+    for (std::size_t step = std::bit_floor(tree_.size() - 1); step > 0; step /= 2) {
+      if (before + step < tree_.size() && tree_[before + step] <= ticket) {
+        before += step;
+        ticket -= tree_[before];
+      }
+    }
+    remove(before);
+    return before;
+  }
+
+ private:
+  std::uint64_t prefix(std::size_t count) const {
+    std::uint64_t sum = 0;
+    for (; count > 0; count &= count - 1) sum += tree_[count];
+    return sum;
+  }
+  void remove(std::size_t index) {
+    const std::uint64_t weight = prefix(index + 1) - prefix(index);
+    total_ -= weight;
+    for (std::size_t i = index + 1; i < tree_.size(); i += i & (~i + 1)) tree_[i] -= weight;
+  }
+
+  std::vector<std::uint64_t> tree_;  // 1-based
+  std::uint64_t total_ = 0;
+};
+
+std::vector<ClientId> draw_by_examples(const std::vector<Candidate>& pool, std::size_t count,
+                                       RandomStream random) {
+  WeightedUrn urn(pool);
+  std::vector<ClientId> drawn;
+  drawn.reserve(count);
+  for (std::size_t i = 0; i < count; ++i) drawn.push_back(pool[urn.draw(random)].client);
+  return drawn;
+}
+
+}  // namespace
+
+SelectionSizes selection_sizes(const SelectionConfig& config, std::uint32_t population) {
+  std::size_t available = config.min_available_clients;
+  if (available == 0) available = std::max<std::size_t>(population, 1);
+  SelectionSizes sizes;
+  // More than can wait never wait.
+  sizes.start_at = std::min<std::size_t>(available, std::max<std::uint32_t>(config.max_waiting, 1));
+  sizes.goal =
+      std::max<std::size_t>(config.min_fit_clients, floor_product(config.fraction_fit, available));
+  sizes.goal = std::clamp<std::size_t>(sizes.goal, 1, std::max<std::size_t>(available, population));
+  sizes.quorum = std::max<std::size_t>(ceil_product(config.quorum, sizes.goal), 1);
+  return sizes;
+}
+
+std::size_t cohort_size(std::size_t goal, double over_selection, std::size_t pool) {
+  return std::min(pool, std::max(goal, ceil_product(over_selection, goal)));
+}
+
+SelectionPolicy selection_policy(std::string_view name) {
+  if (name == "by-examples") return SelectionPolicy::kByExamples;
+  COVEY_ASSERT(name == "uniform");
+  return SelectionPolicy::kUniform;
+}
+
+std::vector<ClientId> draw_cohort(std::vector<Candidate> pool, std::size_t count,
+                                  const SelectionDraw& draw) {
+  COVEY_ASSERT(count <= pool.size());
+  sort_by_client(pool);
+  RandomStream random(draw.seed, RandomPurpose::kSelection, draw.round,
+                      static_cast<ClientId>(draw.attempt));
+  std::vector<ClientId> drawn = draw.policy == SelectionPolicy::kByExamples
+                                    ? draw_by_examples(pool, count, random)
+                                    : draw_uniform(std::move(pool), count, random);
+  std::ranges::sort(drawn);
+  return drawn;
+}
+
+}  // namespace covey::server

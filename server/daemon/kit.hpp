@@ -1,0 +1,30 @@
+#pragma once
+
+#include <covey/ids.hpp>
+#include <covey/result.hpp>
+#include <covey/transport/connection.hpp>
+#include <string>
+
+namespace covey {
+
+/// A folder that lets its holder take part in a run: the authority's certificate, an own
+/// certificate and key, and where the server is. Made by `covey provision`.
+struct Kit {
+  transport::TlsFiles tls;  ///< paths of files that exist
+  std::string address;      ///< host:port of the server
+  std::string server_name;  ///< in the server's certificate
+  ClientId client{};        ///< devices
+};
+
+/// Reads `directory`/client.toml. Errors name file, line and key; also when a file is missing or
+/// the certificate is not this device's.
+Result<Kit> load_device_kit(const std::string& directory);
+
+/// Reads `directory`/operator.toml.
+Result<Kit> load_operator_kit(const std::string& directory);
+
+/// ca.pem, server.pem, server.key and crl.pem, all of which must be there: without the list of
+/// revoked certificates the revoked ones would be let in again.
+Result<transport::TlsFiles> load_server_kit(const std::string& directory);
+
+}  // namespace covey

@@ -1,0 +1,33 @@
+#include <csignal>
+#include <functional>
+
+#include <CLI/CLI.hpp>
+
+#include "client/daemon/client_command.hpp"
+#include "server/daemon/provision_command.hpp"
+#include "server/daemon/server_command.hpp"
+#include "server/daemon/status_command.hpp"
+#include "simulation/daemon/command_line.hpp"
+#include "simulation/daemon/plot_command.hpp"
+#include "simulation/daemon/simulate_command.hpp"
+
+int main(int argc, char** argv) {
+  std::signal(SIGPIPE, SIG_IGN);
+  CLI::App app{"Covey: federated learning. Models learn from data that stays where it was born."};
+  app.set_version_flag("--version", "covey " COVEY_VERSION);
+  app.require_subcommand(1);
+  app.footer("Start with: covey simulate examples/01_quickstart/run.toml");
+  std::function<int()> run;
+  covey::add_simulate_command(app, run);
+  covey::add_server_command(app, run);
+  covey::add_client_command(app, run);
+  covey::add_provision_command(app, run);
+  covey::add_status_command(app, run);
+  covey::add_plot_command(app, run);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? covey::kExitDone : covey::kExitUsage;
+  }
+  return run();
+}

@@ -1,0 +1,218 @@
+#include "server/daemon/server_command.hpp"
+
+#include <cstdio>
+#include <filesystem>
+#include <memory>
+#include <random>
+#include <sstream>
+#include <thread>
+
+#include <fmt/format.h>
+#include <spdlog/sinks/stdout_color_sinks.h>
+#include <spdlog/spdlog.h>
+
+#include <covey/simulation/evaluation.hpp>
+#include <covey/simulation/experiment.hpp>
+
+#include "server/daemon/driver.hpp"
+#include "server/daemon/kit.hpp"
+#include "simulation/daemon/command_line.hpp"
+#include "simulation/daemon/learning_curve.hpp"
+#include "simulation/daemon/run_folder.hpp"
+
+namespace covey {
+namespace {
+
+struct ServerOptions {
+  RunFileOptions run_file;
+  std::string kit;
+  std::string state;
+  std::string listen;
+  bool verbose = false;
+};
+
+/// The first line in which two configurations differ, apart from what a restart may change: where the
+/// server listens and keeps things, how long the run is, and when it is evaluated.
+std::string first_difference(const std::string& stored, const std::string& now) {
+  const auto significant = [](const std::string& text) {
+    std::vector<std::string> lines;
+    std::istringstream in(text);
+    std::string line, table;
+    while (std::getline(in, line)) {
+      if (line.starts_with("[")) table = line;
+      const bool may_change = table == "[server]" || line.starts_with("num-rounds") ||
+                              line.starts_with("eval-every") || line.starts_with("stop-at-target") ||
+                              line.starts_with("target-accuracy");
+      if (!may_change && !line.empty()) lines.push_back(line);
+    }
+    return lines;
+  };
+  const auto a = significant(stored), b = significant(now);
+  for (std::size_t i = 0; i < std::max(a.size(), b.size()); ++i) {
+    const std::string was = i < a.size() ? a[i] : "", is = i < b.size() ? b[i] : "";
+    if (was != is) return "it has \"" + was + "\", the run file \"" + is + "\"";
+  }
+  return "";
+}
+
+/// The run in the store, or a new one put there.
+Result<server::StoredRun> open_run(server::Store& store, const simulation::Experiment& experiment,
+                                   const std::string& state) {
+  COVEY_ASSIGN(auto stored, store.load_run());
+  const std::string config = to_toml(experiment.config);
+  if (stored) {
+    const std::string difference = first_difference(stored->config_toml, config);
+    if (!difference.empty()) {
+      return invalid_argument(state + " holds a run with another configuration: " + difference +
+                              "; use that run file or another --state");
+    }
+    return std::move(*stored);
+  }
+  server::StoredRun fresh;
+  std::random_device device;
+  fresh.run = static_cast<RunId>((static_cast<std::uint64_t>(device()) << 32) | device());
+  fresh.config_toml = config;
+  fresh.model = encode_fp32(experiment.initial_model().span());
+  COVEY_TRY(store.begin_run(fresh));
+  return fresh;
+}
+
+Result<server::UpdatePipeline> make_pipeline(const simulation::Experiment& experiment,
+                                             std::unique_ptr<strategies::Strategy> strategy,
+                                             const server::StoredRun& run) {
+  ParameterVector model(experiment.network.num_parameters());
+  const auto decoded = decode_fp32(run.model.span(), model.span());
+  if (!decoded.ok()) return with_context("the stored model does not fit the run file", decoded.error());
+  return server::UpdatePipeline::make(std::move(strategy), std::move(model), run.strategy_state,
+                                      {.num_parameters = experiment.network.num_parameters(),
+                                       .max_update_norm = experiment.config.selection.max_update_norm});
+}
+
+nlohmann::json result_json(const RunConfig& config, const server::Driver& driver,
+                           const std::vector<RoundMetrics>& rounds, double wall_s) {
+  nlohmann::json json = {{"rounds", value_of(driver.coordinator().committed_round())},
+                         {"finished", driver.finished() && driver.finished()->ok},
+                         {"reason", driver.finished() ? driver.finished()->reason : ""},
+                         {"seed", config.seed},
+                         {"model_sha256", driver.coordinator().model().digest().hex()},
+                         {"wall_s", wall_s},
+                         {"bytes_up", driver.bytes_received()},
+                         {"bytes_down", driver.bytes_sent()},
+                         {"peak_rss_mib", peak_rss_mib()},
+                         {"accuracy", nullptr},
+                         {"loss", nullptr},
+                         {"target", nullptr},
+                         {"rounds_to_target", nullptr}};
+  for (const RoundMetrics& metrics : rounds) {
+    if (metrics.accuracy) json["accuracy"] = *metrics.accuracy;
+    if (metrics.loss) json["loss"] = *metrics.loss;
+  }
+  if (config.target_accuracy > 0) json["target"] = config.target_accuracy;
+  if (const auto reached = rounds_to_target(config, rounds)) json["rounds_to_target"] = *reached;
+  return json;
+}
+
+void start_logging(bool verbose) {
+  auto logger = spdlog::stderr_color_mt("covey");
+  logger->set_pattern("%Y-%m-%d %H:%M:%S.%e %^%l%$ %v");
+  logger->set_level(verbose ? spdlog::level::debug : spdlog::level::info);
+  spdlog::set_default_logger(std::move(logger));
+}
+
+server::Driver::Options driver_options(const RunConfig& config, const ServerOptions& options,
+                                       transport::TlsFiles tls) {
+  server::Driver::Options result;
+  result.listener.address = options.listen.empty() ? config.server.listen : options.listen;
+  result.listener.tls = std::move(tls);
+  result.listener.max_connections = config.server.max_connections;
+  result.listener.limits.max_frame_bytes = config.server.max_frame_bytes;
+  // A peer may leave unread what it asked for, and a little more.
+  result.listener.limits.max_queued_bytes =
+      (kMaxOutstandingRequests + 1) * std::uint64_t{config.server.chunk_bytes} + (64 << 10);
+  result.keep_snapshots = config.server.keep_snapshots;
+  return result;
+}
+
+Result<int> serve(const ServerOptions& options) {
+  COVEY_ASSIGN(const RunConfig config, options.run_file.load());
+  COVEY_ASSIGN(auto tls, load_server_kit(options.kit));
+  COVEY_ASSIGN(const auto registry, simulation::load_registry(config));
+  COVEY_ASSIGN(const auto experiment,
+               simulation::load_server_experiment(config, options.run_file.data_directory));
+  COVEY_ASSIGN(auto strategy, registry.make(config.strategy.name, config.strategy.parameters));
+  auto coordinator_options = experiment.coordinator_options(*strategy);
+
+  const std::string state = options.state.empty() ? "runs/" + config.name + "-server" : options.state;
+  std::error_code error;
+  std::filesystem::create_directories(state, error);
+  if (error) return failed("cannot make the folder " + state + ": " + error.message());
+  COVEY_ASSIGN(auto store, server::Store::open(state + "/store.sqlite"));
+  COVEY_ASSIGN(const auto run, open_run(store, experiment, state));
+  COVEY_ASSIGN(auto rounds, store.load_metrics());
+  COVEY_ASSIGN(auto folder, RunFolder::reopen(state, config, rounds));
+  COVEY_ASSIGN(auto spool, server::make_file_spool(state + "/spool"));
+  COVEY_ASSIGN(auto pipeline, make_pipeline(experiment, std::move(strategy), run));
+
+  start_logging(options.verbose);
+  transport::EventLoop loop;
+  simulation::Evaluator evaluator(experiment.network, std::max(1u, std::thread::hardware_concurrency()));
+  auto driving = driver_options(config, options, std::move(tls));
+  if (coordinator_options.evaluates) {
+    driving.evaluate = [&](std::span<const float> model) {
+      const auto figures = evaluator.evaluate(experiment.data.test, model);
+      return std::pair{figures.accuracy(), figures.loss()};
+    };
+  }
+  driving.on_round = [&](const RoundMetrics& metrics) {
+    rounds.push_back(metrics);
+    const auto written = folder.append(metrics);
+    if (!written.ok()) spdlog::error("{}", written.error().message);
+  };
+  const auto began = std::chrono::steady_clock::now();
+  server::Driver driver(loop, std::move(driving), std::move(coordinator_options),
+                        {run.run, run.round, run.model}, std::move(pipeline), std::move(spool),
+                        std::move(store));
+  loop.on_termination([&](int) {
+    spdlog::info("stopping");
+    driver.stop();
+  });
+  COVEY_TRY(driver.start());
+  spdlog::info("listening port={} run={:016x} round={} state={}", driver.port(), value_of(run.run),
+               value_of(run.round), state);
+  loop.run();
+
+  const double wall_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+  const auto json = result_json(config, driver, rounds, wall_s);
+  COVEY_TRY(folder.write_model(driver.coordinator().model(), experiment.network.layout()));
+  COVEY_TRY(folder.write_result(json));
+  COVEY_TRY(folder.write_pictures(config, rounds));
+  if (driver.finished()) spdlog::info("run over reason=\"{}\"", driver.finished()->reason);
+  spdlog::info("model {} in {}/", driver.coordinator().model().digest().hex(), state);
+  if (options.run_file.json) print_json(json);
+  return driver.finished() && driver.finished()->ok ? kExitDone : kExitFailed;
+}
+
+}  // namespace
+
+void add_server_command(CLI::App& app, std::function<int()>& run) {
+  auto options = std::make_shared<ServerOptions>();
+  CLI::App* command = app.add_subcommand("server", "Aggregates the updates of devices over TLS");
+  add_run_file_options(*command, options->run_file);
+  command->add_option("--kit", options->kit, "The server's kit, made by `covey provision create`")
+      ->required()
+      ->type_name("DIR");
+  command->add_option("--state", options->state,
+                      "Folder of the store and the results; a run in it goes on. Default "
+                      "runs/<run.name>-server");
+  command->add_option("--listen", options->listen, "HOST:PORT instead of server.listen; port 0 picks one");
+  command->add_flag("--verbose", options->verbose, "Logs connections as well");
+  command->footer("Example: covey server examples/03_tls_fleet/run.toml --kit kits/server");
+  command->callback([options, &run] {
+    run = [options] {
+      const auto code = serve(*options);
+      return code.ok() ? *code : report_error(code.error(), options->run_file.json);
+    };
+  });
+}
+
+}  // namespace covey

@@ -1,0 +1,62 @@
+#pragma once
+
+#include <covey/digest.hpp>
+#include <covey/ids.hpp>
+#include <covey/server/round_coordinator.hpp>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <unordered_map>
+#include <vector>
+
+#include "cohort_selection.hpp"
+
+namespace covey::server {
+
+/// One live connection, as far as the rounds care.
+struct Connection {
+  static constexpr std::size_t kNotWaiting = SIZE_MAX;
+
+  ConnectionId id{};
+  ClientId client{};
+  Role role = Role::kDevice;
+  bool greeted = false;                  ///< a Hello was answered with Welcome
+  std::uint64_t num_examples = 0;        ///< as said at the last check-in
+  std::size_t pool_index = kNotWaiting;  ///< its place among the waiting
+  /// An upload whose slot was taken back while the device was sending: what is still in flight of
+  /// it is nobody's fault and is ignored.
+  std::optional<Digest> void_upload;
+
+  bool waiting() const { return pool_index != kNotWaiting; }
+};
+
+/// Who is connected, which connection speaks for which device, and who waits to be selected. Every
+/// operation on one connection is O(1). One thread at a time.
+class Roster {
+ public:
+  /// The id is new, and a device has no other connection (the caller has closed it).
+  Connection& add(const DeviceConnected& connected);
+  void remove(ConnectionId id);
+
+  Connection* find(ConnectionId id);
+  /// The connection that speaks for a device. Operators are not devices.
+  Connection* find_device(ClientId client);
+  const Connection* find_device(ClientId client) const;
+
+  void join_pool(Connection& connection, std::uint64_t num_examples);
+  void leave_pool(Connection& connection);
+
+  std::size_t connections() const { return connections_.size(); }
+  std::size_t pool_size() const { return pool_.size(); }
+  /// The pool, in no particular order. O(pool).
+  std::vector<Candidate> candidates() const;
+  /// Every connection in order of its id, so that a run's end replays alike. O(n log n).
+  std::vector<ConnectionId> connection_ids() const;
+
+ private:
+  std::unordered_map<ConnectionId, Connection> connections_;  // nodes: pointers to values stay good
+  std::unordered_map<ClientId, Connection*> devices_;
+  std::vector<Connection*> pool_;
+};
+
+}  // namespace covey::server

@@ -1,0 +1,268 @@
+#include <fmt/format.h>
+
+#include <covey/assert.hpp>
+#include <covey/server/round_coordinator.hpp>
+
+#include "round_coordinator_state.hpp"
+#include "status.hpp"
+
+namespace covey::server {
+namespace {
+
+// A deadline of no length would fire for ever at one moment of virtual time.
+constexpr Duration kShortestWait = std::chrono::milliseconds(10);
+
+// A device that cannot be used now comes back in a minute or two, unless the run file asks for
+// longer.
+constexpr Duration kBusyMin = std::chrono::seconds(60);
+constexpr Duration kBusyMax = std::chrono::seconds(120);
+
+// A coordinator sends ahead what four chunks hold: enough to keep a connection full while the next
+// grant travels, little enough that max_uploads windows stay small.
+constexpr std::uint64_t kWindowChunks = 4;
+
+// Bytes per second of a poor 2G link: a chunk is one message, so nothing is heard while it crawls.
+constexpr double kSlowestLink = 4096;
+
+Duration at_least(Duration shortest, double configured_s) {
+  return std::max(shortest, from_seconds(configured_s));
+}
+
+}  // namespace
+
+std::string_view to_string(Phase phase) {
+  switch (phase) {
+    case Phase::kSelection:
+      return "selection";
+    case Phase::kConfiguration:
+      return "configuration";
+    case Phase::kReporting:
+      return "reporting";
+    case Phase::kCommit:
+      return "commit";
+    case Phase::kStopping:
+      return "stopping";
+    case Phase::kFinished:
+      return "finished";
+  }
+  return "unknown";
+}
+
+RoundCoordinator::State::Times::Times(const RunConfig& config)
+    : heartbeat(at_least(kShortestWait, config.selection.heartbeat_s)),
+      selection_timeout(at_least(kShortestWait, config.selection.selection_timeout_s)),
+      round_deadline(at_least(kShortestWait, config.selection.round_deadline_s)),
+      chunk(from_seconds(config.server.chunk_bytes / kSlowestLink)) {
+  retry.delay_min = at_least(Duration(0), config.selection.retry_min_s);
+  retry.delay_max = std::max(retry.delay_min, from_seconds(config.selection.retry_max_s));
+  busy = {std::max(retry.delay_min, kBusyMin), std::max(retry.delay_max, kBusyMax)};
+}
+
+RoundCoordinator::State::State(CoordinatorOptions options_in, RunState state_in)
+    : options(std::move(options_in)),
+      times(options.config),
+      sizes(selection_sizes(options.config.selection, options.population)),
+      policy(selection_policy(options.config.selection.policy)),
+      upload_window(std::min<std::uint64_t>(
+          UINT32_MAX,
+          kWindowChunks * std::max<std::uint64_t>(options.config.server.chunk_bytes, 1))),
+      run(state_in.run),
+      committed(state_in.round),
+      model(std::move(state_in.model)),
+      model_digest(sha256(model.span())),
+      slots(options.config.selection.max_uploads) {}
+
+RoundCoordinator::RoundCoordinator(CoordinatorOptions options, RunState state)
+    : state_(std::make_unique<State>(std::move(options), std::move(state))) {}
+
+RoundCoordinator::~RoundCoordinator() = default;
+
+void RoundCoordinator::start(Time now, Actions& actions) {
+  state_->start(now, actions);
+  state_->settle(now, actions);
+}
+
+void RoundCoordinator::handle(Time now, Event event, Actions& actions) {
+  std::visit([&](auto& e) { state_->on(now, e, actions); }, event);
+  state_->settle(now, actions);
+}
+
+Phase RoundCoordinator::phase() const { return state_->phase; }
+RoundNumber RoundCoordinator::committed_round() const { return state_->committed; }
+const SharedBytes& RoundCoordinator::model() const { return state_->model; }
+std::string RoundCoordinator::status_json(Time now) const { return state_->status_json(now); }
+
+// ---- selection and configuration
+
+void RoundCoordinator::State::start(Time now, Actions& actions) {
+  if (value_of(committed) >= options.config.num_rounds) {
+    finish({true, fmt::format("all {} rounds are done", options.config.num_rounds)},
+           RefusalReason::kRunFinished, actions);
+    return;
+  }
+  enter_selection(now);
+}
+
+void RoundCoordinator::State::settle(Time now, Actions& actions) {
+  if (phase == Phase::kReporting) {
+    if (cohort.undecided() == 0 || cohort.accepted() >= goal) closing = true;
+    if (closing && outstanding == 0) close_reporting(now, actions);
+  }
+  if (phase == Phase::kSelection) try_start(now, actions);
+  if (reporting()) pump_uploads(actions);
+  arm_timer(actions);
+}
+
+void RoundCoordinator::State::enter_selection(Time opens) {
+  phase = Phase::kSelection;
+  selection_opens = opens;
+  selection_at = opens + times.selection_timeout;
+}
+
+void RoundCoordinator::State::try_start(Time now, Actions& actions) {
+  if (selection_opens) {
+    if (now < *selection_opens) return;
+    selection_opens.reset();
+  }
+  if (roster.pool_size() >= sizes.start_at) configure(now, actions);
+}
+
+void RoundCoordinator::State::selection_timed_out(Time now, Actions& actions) {
+  if (roster.pool_size() >= sizes.quorum) {
+    configure(now, actions);
+    return;
+  }
+  actions.emplace_back(
+      Note{fmt::format("round {} still waits for devices: {} are here, it needs {}",
+                       value_of(round()), roster.pool_size(), sizes.quorum)});
+  selection_at = now + times.selection_timeout;
+}
+
+void RoundCoordinator::State::configure(Time now, Actions& actions) {
+  phase = Phase::kConfiguration;
+  selection_at.reset();
+  selection_opens.reset();
+  turned_away = 0;
+  const std::size_t pool = roster.pool_size();
+  goal = std::min(sizes.goal, pool);
+  const auto clients = draw_cohort(roster.candidates(),
+                                   cohort_size(goal, options.config.selection.over_selection, pool),
+                                   {options.config.seed, round(), attempt, policy});
+  quorum = std::min(sizes.quorum, clients.size());
+  cohort.begin(round(), clients, now);
+  slots.clear();
+  closing = false;
+  metrics = RoundMetrics{};
+  metrics.round = round();
+  metrics.started = now;
+  deadline = now + times.round_deadline;
+  actions.reserve(actions.size() + clients.size() + 2);
+  actions.emplace_back(BeginSum{round()});
+  for (Member& member : cohort.members()) {
+    Connection* connection = roster.find_device(member.client);
+    COVEY_ASSERT(connection != nullptr);  // the pool holds live connections only
+    roster.leave_pool(*connection);
+    assign(now, member, *connection, actions);
+  }
+  phase = Phase::kReporting;
+  liveness_at = now + times.silence();
+}
+
+// ---- reporting
+
+void RoundCoordinator::State::on(Time now, TimerFired&, Actions& actions) {
+  timer.reset();
+  if (phase == Phase::kSelection && selection_at && *selection_at <= now) {
+    selection_timed_out(now, actions);
+  } else if (phase == Phase::kReporting && deadline && *deadline <= now) {
+    closing = true;
+    deadline.reset();
+    liveness_at.reset();
+  } else if (phase == Phase::kReporting && liveness_at && *liveness_at <= now) {
+    check_liveness(now, actions);
+  }
+}
+
+void RoundCoordinator::State::check_liveness(Time now, Actions& actions) {
+  for (const ClientId client : slots.stalled_since(now - times.stall())) {
+    // Presumed dead: the device, if it lives, connects again and goes on at the byte where it
+    // stopped.
+    Connection* connection = roster.find_device(client);
+    COVEY_ASSERT(connection != nullptr);  // a lost connection gives its slot back at once
+    actions.emplace_back(Note{fmt::format("client {} stalled in its upload for round {}; closed",
+                                          value_of(client), value_of(round()))});
+    actions.emplace_back(Close{connection->id});
+    disconnect(*connection);
+  }
+  if (cohort.accepted() >= quorum && cohort.all_silent_since(now - times.silence())) {
+    closing = true;
+  }
+  liveness_at = now + times.heartbeat;
+}
+
+void RoundCoordinator::State::close_reporting(Time now, Actions& actions) {
+  deadline.reset();
+  liveness_at.reset();
+  for (Member& member : cohort.members()) {
+    if (!member.undecided()) continue;
+    withdraw(member);
+    drop_upload(member, actions);
+  }
+  slots.clear();
+  closing = false;
+  cohort.tally(metrics);
+  phase = Phase::kCommit;
+  if (cohort.accepted() >= quorum) {
+    awaiting = Awaiting::kStrategy;
+    actions.emplace_back(ApplyStrategy{round()});
+    return;
+  }
+  actions.emplace_back(
+      Note{fmt::format("round {} abandoned: {} of {} selected devices reported, it "
+                       "needs {}",
+                       value_of(round()), cohort.accepted(), cohort.size(), quorum)});
+  commit(now, std::nullopt, actions);
+}
+
+// ---- at any time
+
+void RoundCoordinator::State::arm_timer(Actions& actions) {
+  std::optional<Time> earliest;
+  for (const auto& due : {selection_at, selection_opens, deadline, liveness_at}) {
+    if (due && (!earliest || *due < *earliest)) earliest = due;
+  }
+  if (!earliest || earliest == timer) return;
+  timer = earliest;
+  actions.emplace_back(SetTimer{*earliest});
+}
+
+std::string RoundCoordinator::State::status_json(Time now) const {
+  Status status;
+  status.phase = phase;
+  status.run = run;
+  status.round = over() ? committed : round();
+  status.committed_round = committed;
+  status.num_rounds = options.config.num_rounds;
+  status.attempt = attempt;
+  status.connections = roster.connections();
+  status.pool = roster.pool_size();
+  status.start_at = sizes.start_at;
+  if (cohort.round() == round()) {
+    status.selected = cohort.size();
+    status.accepted = cohort.accepted();
+    status.rejected = cohort.rejected();
+    for (const Member& member : cohort.members()) {
+      const bool away = member.undecided() && roster.find_device(member.client) == nullptr;
+      if (away || member.state == MemberState::kLeft) ++status.dropped;
+    }
+  }
+  status.uploading = slots.active();
+  status.queued = slots.queued();
+  status.accuracy = last_accuracy;
+  status.loss = last_loss;
+  status.model = model_digest;
+  if (deadline) status.deadline_s = seconds(*deadline - now);
+  return to_json(status);
+}
+
+}  // namespace covey::server

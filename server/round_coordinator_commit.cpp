@@ -1,0 +1,140 @@
+#include <fmt/format.h>
+
+#include "round_coordinator_state.hpp"
+
+namespace covey::server {
+
+// ---- commit
+
+void RoundCoordinator::State::commit(Time now, std::optional<SharedBytes> new_model,
+                                     Actions& actions) {
+  metrics.ended = now;
+  metrics.committed = new_model.has_value();
+  candidate = std::move(new_model);
+  awaiting = Awaiting::kStore;
+  actions.emplace_back(CommitRound{metrics, candidate});
+}
+
+void RoundCoordinator::State::on(Time now, StrategyApplied& event, Actions& actions) {
+  if (awaiting != Awaiting::kStrategy || event.round != round()) return;
+  if (event.model.ok() && event.model->size() != model.size()) {
+    event.model = failed(fmt::format("the strategy returned {} bytes for a model of {}",
+                                     event.model->size(), model.size()));
+  }
+  if (!event.model.ok()) {
+    actions.emplace_back(Note{
+        fmt::format("round {} abandoned: {}", value_of(round()), event.model.error().message)});
+    commit(now, std::nullopt, actions);
+    return;
+  }
+  commit(now, std::move(*event.model), actions);
+}
+
+void RoundCoordinator::State::on(Time now, RoundStored& event, Actions& actions) {
+  if (awaiting != Awaiting::kStore || event.round != round()) return;
+  awaiting = Awaiting::kNothing;
+  if (!event.stored.ok()) {
+    const auto reason = fmt::format("round {} could not be made durable: {}", value_of(round()),
+                                    event.stored.error().message);
+    finish({false, reason}, RefusalReason::kShuttingDown, actions);
+    return;
+  }
+  announce_round_over(actions);
+  if (!candidate) {
+    ++attempt;
+    cohort.clear();
+    actions.emplace_back(PublishMetrics{metrics});
+    // A fleet that fails at once must not make the server abandon rounds as fast as it can.
+    if (phase != Phase::kStopping) enter_selection(now + times.heartbeat);
+  } else {
+    committed = round();
+    attempt = 0;
+    model = std::move(*candidate);
+    candidate.reset();
+    model_digest = sha256(model.span());
+  }
+  if (phase == Phase::kStopping) {
+    if (metrics.committed) actions.emplace_back(PublishMetrics{metrics});
+    finish({true, "stopped"}, RefusalReason::kShuttingDown, actions);
+    return;
+  }
+  if (!metrics.committed) return;
+  const RunConfig& config = options.config;
+  const bool last = value_of(committed) >= config.num_rounds;
+  if (options.evaluates && (last || value_of(committed) % std::max(config.eval_every, 1U) == 0)) {
+    awaiting = Awaiting::kEvaluation;
+    actions.emplace_back(EvaluateModel{committed, model});
+    return;
+  }
+  complete_round(now, actions);
+}
+
+void RoundCoordinator::State::announce_round_over(Actions& actions) {
+  for (Member& member : cohort.members()) {
+    if (!member.undecided() || !member.connection) continue;
+    send(*member.connection, RoundOver{run, cohort.round(), times.retry}, actions);
+    member.connection.reset();
+  }
+}
+
+void RoundCoordinator::State::on(Time now, ModelEvaluated& event, Actions& actions) {
+  if (awaiting != Awaiting::kEvaluation || event.round != committed) return;
+  awaiting = Awaiting::kNothing;
+  metrics.accuracy = last_accuracy = event.accuracy;
+  metrics.loss = last_loss = event.loss;
+  complete_round(now, actions);
+}
+
+void RoundCoordinator::State::complete_round(Time now, Actions& actions) {
+  actions.emplace_back(PublishMetrics{metrics});
+  const RunConfig& config = options.config;
+  if (value_of(committed) >= config.num_rounds) {
+    finish({true, fmt::format("all {} rounds are done", config.num_rounds)},
+           RefusalReason::kRunFinished, actions);
+  } else if (config.stop_at_target && config.target_accuracy > 0 && metrics.accuracy &&
+             *metrics.accuracy >= config.target_accuracy) {
+    finish({true, fmt::format("round {} reached the target accuracy {}", value_of(committed),
+                              config.target_accuracy)},
+           RefusalReason::kRunFinished, actions);
+  } else {
+    enter_selection(now);
+  }
+}
+
+// ---- the end
+
+void RoundCoordinator::State::on(Time, StopRequested&, Actions& actions) {
+  if (over()) return;
+  if (awaiting == Awaiting::kStore) {  // its outcome still belongs to the run
+    phase = Phase::kStopping;
+    dismiss_everyone(RefusalReason::kShuttingDown, "the server is stopping", actions);
+    return;
+  }
+  if (awaiting == Awaiting::kEvaluation) actions.emplace_back(PublishMetrics{metrics});
+  finish({true, "stopped"}, RefusalReason::kShuttingDown, actions);
+}
+
+void RoundCoordinator::State::finish(RunFinished end, RefusalReason reason, Actions& actions) {
+  phase = Phase::kFinished;
+  awaiting = Awaiting::kNothing;
+  dismiss_everyone(reason, end.reason, actions);
+  actions.emplace_back(std::move(end));
+}
+
+void RoundCoordinator::State::dismiss_everyone(RefusalReason reason, const std::string& text,
+                                               Actions& actions) {
+  farewell = reason;
+  selection_at.reset();
+  selection_opens.reset();
+  deadline.reset();
+  liveness_at.reset();
+  slots.clear();
+  cohort.clear();
+  for (const ConnectionId id : roster.connection_ids()) {
+    send(id, Refusal{reason, text}, actions);
+    actions.emplace_back(Close{id});
+    roster.remove(id);
+  }
+}
+
+}  // namespace covey::server

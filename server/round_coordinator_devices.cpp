@@ -1,0 +1,237 @@
+#include <fmt/format.h>
+
+#include <cctype>
+#include <covey/assert.hpp>
+#include <string_view>
+
+#include "round_coordinator_state.hpp"
+
+namespace covey::server {
+namespace {
+
+// The longest retry window is this many times the usual one: an hour or two with the usual minutes.
+constexpr std::uint64_t kLongestBusyFactor = 60;
+
+bool contains(const std::vector<std::string>& names, const std::string& name) {
+  return std::ranges::find(names, name) != names.end();
+}
+
+/// A peer's words for the log: short, and without control characters that could forge a line.
+std::string printable(std::string_view text) {
+  constexpr std::size_t kLongest = 200;
+  std::string shown(text.substr(0, kLongest));
+  for (char& c : shown) {
+    if (std::iscntrl(static_cast<unsigned char>(c))) c = ' ';
+  }
+  return shown;
+}
+
+}  // namespace
+
+// ---- connections
+
+void RoundCoordinator::State::on(Time, DeviceConnected& event, Actions& actions) {
+  if (event.role == Role::kDevice) {
+    if (Connection* older = roster.find_device(event.client)) {
+      actions.emplace_back(Close{older->id});
+      disconnect(*older);
+    }
+  }
+  roster.add(event);
+}
+
+void RoundCoordinator::State::on(Time, DeviceGone& event, Actions&) {
+  if (Connection* connection = roster.find(event.connection)) disconnect(*connection);
+}
+
+void RoundCoordinator::State::disconnect(Connection& connection) {
+  if (connection.role == Role::kDevice) {
+    if (Member* member = cohort.find(connection.client)) {
+      member->connection.reset();
+      withdraw(*member);
+    }
+  }
+  roster.remove(connection.id);
+}
+
+void RoundCoordinator::State::refuse(Connection& connection, RefusalReason reason, std::string text,
+                                     Actions& actions) {
+  send(connection.id, Refusal{reason, std::move(text)}, actions);
+  actions.emplace_back(Close{connection.id});
+  disconnect(connection);
+}
+
+void RoundCoordinator::State::on(Time now, Received& event, Actions& actions) {
+  Connection* connection = roster.find(event.connection);
+  if (connection == nullptr) return;  // it was closed from here; this was still on its way
+  if (!connection->greeted) {
+    if (const auto* hello = std::get_if<Hello>(&event.message)) {
+      greet(*connection, *hello, actions);
+    } else {
+      refuse(*connection, RefusalReason::kProtocol, "the first message must be Hello", actions);
+    }
+    return;
+  }
+  if (connection->role == Role::kOperator) {
+    operator_message(now, *connection, event.message, actions);
+    return;
+  }
+  if (Member* member = cohort.find(connection->client)) member->last_heard = now;
+  std::visit([&](auto& message) { on_message(now, *connection, message, actions); }, event.message);
+}
+
+void RoundCoordinator::State::greet(Connection& connection, const Hello& hello, Actions& actions) {
+  if (hello.version_min > kProtocolVersion || hello.version_max < kProtocolVersion) {
+    refuse(connection, RefusalReason::kVersion,
+           fmt::format("this server speaks protocol versions {} to {}, the device {} to {}",
+                       kProtocolVersion, kProtocolVersion, hello.version_min, hello.version_max),
+           actions);
+    return;
+  }
+  if (phase == Phase::kStopping) {
+    refuse(connection, farewell, "the server is stopping", actions);
+    return;
+  }
+  connection.greeted = true;
+  send(connection.id, Welcome{kProtocolVersion, options.config.server.chunk_bytes, times.heartbeat},
+       actions);
+}
+
+void RoundCoordinator::State::operator_message(Time now, Connection& connection,
+                                               const ClientMessage& message, Actions& actions) {
+  if (std::holds_alternative<StatusRequest>(message)) {
+    send(connection.id, StatusReply{status_json(now)}, actions);
+    return;
+  }
+  refuse(connection, RefusalReason::kNotAuthorised, "an operator may only ask for the status",
+         actions);
+}
+
+void RoundCoordinator::State::on_message(Time, Connection& connection, Hello&, Actions& actions) {
+  refuse(connection, RefusalReason::kProtocol, "a second Hello", actions);
+}
+
+void RoundCoordinator::State::on_message(Time, Connection& connection, StatusRequest&,
+                                         Actions& actions) {
+  refuse(connection, RefusalReason::kNotAuthorised, "only an operator may ask for the status",
+         actions);
+}
+
+// ---- checking in
+
+void RoundCoordinator::State::on_message(Time now, Connection& connection, CheckIn& message,
+                                         Actions& actions) {
+  if (over()) {
+    refuse(connection, farewell, "the run is over", actions);
+    return;
+  }
+  if (Member* member = cohort.find(connection.client)) {
+    // Whatever the device was doing on this connection, it has put it down.
+    withdraw(*member);
+    member->connection.reset();
+    if (member->undecided() && reporting()) {
+      assign(now, *member, connection, actions);
+      return;
+    }
+  }
+  const DeviceConditions& conditions = message.conditions;
+  if (auto reason = ineligible(conditions)) {
+    roster.leave_pool(connection);
+    send(connection.id, RetryLater{times.busy, std::move(*reason)}, actions);
+    return;
+  }
+  if (!connection.waiting() && roster.pool_size() >= options.config.selection.max_waiting) {
+    ++turned_away;
+    send(connection.id, RetryLater{full_pool_window(), "enough devices are waiting"}, actions);
+    return;
+  }
+  roster.join_pool(connection, conditions.num_examples);
+  send(connection.id, Waiting{}, actions);
+}
+
+void RoundCoordinator::State::assign(Time now, Member& member, Connection& connection,
+                                     Actions& actions) {
+  member.connection = connection.id;
+  send(connection.id,
+       Assignment{run, round(), options.plan, model_digest, model.size(),
+                  std::max(*deadline - now, Duration(0))},
+       actions);
+}
+
+std::optional<std::string> RoundCoordinator::State::ineligible(
+    const DeviceConditions& conditions) const {
+  const SelectionConfig& selection = options.config.selection;
+  if (conditions.num_examples == 0) return "the device has no examples";
+  if (selection.require_charging && !conditions.charging) return "the device is not charging";
+  if (selection.require_unmetered && conditions.metered) return "the network is metered";
+  if (!contains(conditions.precisions, options.plan.precision)) {
+    return fmt::format("the device cannot train in {}", options.plan.precision);
+  }
+  if (!contains(conditions.compressors, options.plan.compressor)) {
+    return fmt::format("the device cannot encode updates as {}", options.plan.compressor);
+  }
+  return std::nullopt;
+}
+
+RetryWindow RoundCoordinator::State::full_pool_window() const {
+  // Ahead of this device are the waiting and those turned away before it: the window grows with
+  // them, so that their return is spread out and does not come as a wave.
+  const std::uint64_t places = std::max<std::uint64_t>(roster.pool_size(), 1);
+  const std::uint64_t ahead = roster.pool_size() + turned_away;
+  const auto factor = static_cast<std::int64_t>(
+      std::clamp<std::uint64_t>((ahead + places - 1) / places, 1, kLongestBusyFactor));
+  return {times.busy.delay_min, times.busy.delay_max * factor};
+}
+
+// ---- working on a task
+
+void RoundCoordinator::State::on_message(Time, Connection& connection, BlobRequest& message,
+                                         Actions& actions) {
+  const Member* member = cohort.find(connection.client);
+  const bool selected = phase == Phase::kReporting && member != nullptr && member->undecided();
+  if (!selected || message.blob != model_digest) {  // a device that is merely late is no enemy
+    send(connection.id, BlobMissing{message.blob}, actions);
+    return;
+  }
+  if (message.length == 0 || message.offset >= model.size()) {
+    refuse(connection, RefusalReason::kProtocol,
+           fmt::format("a request for {} bytes at offset {} of a blob of {} bytes", message.length,
+                       message.offset, model.size()),
+           actions);
+    return;
+  }
+  const std::uint64_t longest =
+      std::min<std::uint64_t>(std::max(options.config.server.chunk_bytes, 1U), message.length);
+  const std::uint64_t length = std::min<std::uint64_t>(longest, model.size() - message.offset);
+  metrics.bytes_down += length;
+  send(connection.id,
+       BlobChunk{
+           message.blob, message.offset,
+           model.slice(static_cast<std::size_t>(message.offset), static_cast<std::size_t>(length))},
+       actions);
+}
+
+void RoundCoordinator::State::on_message(Time, Connection& connection, Progress& message,
+                                         Actions& actions) {
+  const Member* member = cohort.find(connection.client);
+  const bool wanted = reporting() && message.run == run && message.round == cohort.round() &&
+                      member != nullptr && member->undecided();
+  send(connection.id, ProgressReply{message.run, message.round, wanted}, actions);
+}
+
+void RoundCoordinator::State::on_message(Time, Connection& connection, Decline& message,
+                                         Actions& actions) {
+  Member* member = cohort.find(connection.client);
+  if (member == nullptr || !reporting()) return;
+  if (message.run != run || message.round != cohort.round()) return;
+  if (!member->undecided() || member->state == MemberState::kJudging) return;
+  withdraw(*member);
+  drop_upload(*member, actions);
+  member->connection.reset();
+  cohort.decide(*member, MemberState::kLeft);
+  actions.emplace_back(
+      Note{fmt::format("client {} declined round {}: {}", value_of(connection.client),
+                       value_of(message.round), printable(message.reason))});
+}
+
+}  // namespace covey::server

@@ -1,0 +1,153 @@
+#pragma once
+
+#include <algorithm>
+#include <covey/server/round_coordinator.hpp>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "cohort.hpp"
+#include "cohort_selection.hpp"
+#include "roster.hpp"
+#include "upload_slots.hpp"
+
+namespace covey::server {
+
+/// The coordinator's insides: round_coordinator.cpp has the phases up to the closing of a round,
+/// round_coordinator_commit.cpp what follows and the end of the run, round_coordinator_devices.cpp
+/// what a connection says, round_coordinator_uploads.cpp how an update comes in.
+struct RoundCoordinator::State {
+  /// The run file's figures as the state machine uses them.
+  struct Times {
+    Duration heartbeat;
+    Duration selection_timeout;
+    Duration round_deadline;
+    RetryWindow retry;  ///< after a report
+    RetryWindow busy;   ///< when there is nothing to do for a device
+    Duration chunk;     ///< a chunk's journey over the slowest link that is waited for
+    explicit Times(const RunConfig& config);
+    /// So long a silence means that a device has dropped out.
+    Duration silence() const { return 3 * heartbeat; }
+    /// So long without a whole chunk means that an upload stalls.
+    Duration stall() const { return silence() + chunk; }
+  };
+
+  State(CoordinatorOptions options_in, RunState state_in);
+
+  const CoordinatorOptions options;
+  const Times times;
+  const SelectionSizes sizes;
+  const SelectionPolicy policy;
+  const std::uint64_t upload_window;  ///< bytes a device may send ahead
+
+  const RunId run;
+  RoundNumber committed;
+  SharedBytes model;
+  Digest model_digest;
+
+  Phase phase = Phase::kSelection;
+  /// What phase kCommit (or kStopping) waits for.
+  enum class Awaiting : std::uint8_t { kNothing, kStrategy, kStore, kEvaluation };
+  Awaiting awaiting = Awaiting::kNothing;
+  RefusalReason farewell = RefusalReason::kRunFinished;  ///< what a device is told once it is over
+  Roster roster;
+  Cohort cohort;
+  UploadSlots slots;
+
+  // The round in progress is committed + 1.
+  std::uint32_t attempt = 0;      ///< abandoned attempts of it
+  std::size_t goal = 0;           ///< of this cohort: min(sizes.goal, pool)
+  std::size_t quorum = 0;         ///< of this cohort: min(sizes.quorum, cohort)
+  bool closing = false;           ///< waits only for answers of the pipeline
+  std::size_t outstanding = 0;    ///< OpenUpload and JudgeUpdate not answered yet
+  std::uint64_t turned_away = 0;  ///< devices sent away since the last selection: the pool was full
+  RoundMetrics metrics;
+  std::optional<SharedBytes> candidate;  ///< the new model while it is being made durable
+  std::optional<double> last_accuracy;
+  std::optional<double> last_loss;
+
+  // Internal deadlines; the one timer stands at the earliest.
+  std::optional<Time> selection_at;  ///< kSelection: the timeout
+  std::optional<Time>
+      selection_opens;              ///< kSelection: no round starts before (after an abandoned one)
+  std::optional<Time> deadline;     ///< kReporting
+  std::optional<Time> liveness_at;  ///< kReporting: look for silent devices and stalled uploads
+  std::optional<Time> timer;        ///< what the driver was last told
+
+  RoundNumber round() const { return next(committed); }
+  bool over() const { return phase == Phase::kStopping || phase == Phase::kFinished; }
+  bool reporting() const { return phase == Phase::kReporting && !closing; }
+
+  // ---- phases: round_coordinator.cpp
+  void start(Time now, Actions& actions);
+  /// After every event: whatever has become due without a deadline, then the timer. O(1) when
+  /// nothing.
+  void settle(Time now, Actions& actions);
+  void enter_selection(Time opens);
+  void try_start(Time now, Actions& actions);
+  void selection_timed_out(Time now, Actions& actions);
+  void configure(Time now, Actions& actions);
+  void on(Time now, TimerFired& event, Actions& actions);
+  void check_liveness(Time now, Actions& actions);
+  void close_reporting(Time now, Actions& actions);
+  void arm_timer(Actions& actions);
+  std::string status_json(Time now) const;
+
+  // ---- commit and the end: round_coordinator_commit.cpp
+  void commit(Time now, std::optional<SharedBytes> new_model, Actions& actions);
+  void on(Time now, StrategyApplied& event, Actions& actions);
+  void on(Time now, RoundStored& event, Actions& actions);
+  void announce_round_over(Actions& actions);
+  void on(Time now, ModelEvaluated& event, Actions& actions);
+  void complete_round(Time now, Actions& actions);
+  void on(Time now, StopRequested& event, Actions& actions);
+  void finish(RunFinished end, RefusalReason reason, Actions& actions);
+  void dismiss_everyone(RefusalReason reason, const std::string& text, Actions& actions);
+
+  // ---- connections and their messages: round_coordinator_devices.cpp
+  void on(Time now, DeviceConnected& event, Actions& actions);
+  void on(Time now, DeviceGone& event, Actions& actions);
+  void on(Time now, Received& event, Actions& actions);
+  // `connection` is gone after disconnect and refuse.
+  void disconnect(Connection& connection);
+  void refuse(Connection& connection, RefusalReason reason, std::string text, Actions& actions);
+  void greet(Connection& connection, const Hello& hello, Actions& actions);
+  void operator_message(Time now, Connection& connection, const ClientMessage& message,
+                        Actions& actions);
+  void on_message(Time now, Connection& connection, Hello& message, Actions& actions);
+  void on_message(Time now, Connection& connection, CheckIn& message, Actions& actions);
+  void on_message(Time now, Connection& connection, BlobRequest& message, Actions& actions);
+  void on_message(Time now, Connection& connection, Progress& message, Actions& actions);
+  void on_message(Time now, Connection& connection, Decline& message, Actions& actions);
+  void on_message(Time now, Connection& connection, StatusRequest& message, Actions& actions);
+  void assign(Time now, Member& member, Connection& connection, Actions& actions);
+  std::optional<std::string> ineligible(const DeviceConditions& conditions) const;
+  RetryWindow full_pool_window() const;
+
+  // ---- updates: round_coordinator_uploads.cpp
+  void on_message(Time now, Connection& connection, Report& message, Actions& actions);
+  void on_message(Time now, Connection& connection, BlobChunk& message, Actions& actions);
+  void take_report(Member& member, Connection& connection, Report report, Actions& actions);
+  void on(Time now, UploadOpened& event, Actions& actions);
+  void on(Time now, UpdateJudged& event, Actions& actions);
+  void on(Time now, UploadFailed& event, Actions& actions);
+  void pump_uploads(Actions& actions);
+  void begin_upload(Time now, Member& member, Upload& upload, std::uint64_t offset,
+                    Actions& actions);
+  void withdraw(Member& member);
+  void drop_upload(const Member& member, Actions& actions) const;
+  void judge(Member& member, Actions& actions);
+  void upload_failed(Member& member, const std::string& what, Actions& actions);
+  void accept(Member& member, Actions& actions);
+  void reject(Member& member, RejectReason reason, std::string text, Actions& actions);
+  void send_rejection(ConnectionId connection, const Report& report, RejectReason reason,
+                      std::string text, Actions& actions) const;
+  std::optional<std::pair<RejectReason, std::string>> fault_of(const Report& report) const;
+  UploadKey key_of(const Member& member) const;
+
+  void send(ConnectionId connection, ServerMessage message, Actions& actions) const {
+    actions.emplace_back(Send{connection, std::move(message)});
+  }
+};
+
+}  // namespace covey::server

@@ -1,0 +1,301 @@
+#include <fmt/format.h>
+
+#include <cmath>
+#include <covey/assert.hpp>
+
+#include "round_coordinator_state.hpp"
+
+namespace covey::server {
+
+// ---- reports
+
+void RoundCoordinator::State::on_message(Time, Connection& connection, Report& message,
+                                         Actions& actions) {
+  const auto turn_down = [&](RejectReason reason, std::string text) {
+    send_rejection(connection.id, message, reason, std::move(text), actions);
+  };
+  if (message.run != run) return turn_down(RejectReason::kForeign, "the report is of another run");
+  if (message.round > round()) return turn_down(RejectReason::kForeign, "the round has not begun");
+  // The last cohort is remembered until the next is drawn, so that a device whose answer was lost
+  // still gets it after the round has closed.
+  if (message.round != cohort.round()) return turn_down(RejectReason::kLate, "the round is over");
+  Member* member = cohort.find(connection.client);
+  if (member == nullptr) {
+    return turn_down(RejectReason::kForeign, "the device was not selected in this round");
+  }
+  switch (member->state) {
+    case MemberState::kAccepted:
+      if (message.blob == member->report->blob) {
+        send(connection.id, ReportAccepted{run, message.round, times.retry}, actions);
+        return;
+      }
+      return turn_down(RejectReason::kDuplicate, "another update of this device was counted");
+    case MemberState::kRejected:
+      return turn_down(member->rejection, member->rejection_text);
+    case MemberState::kJudging:  // the judgement is the answer
+      member->connection = connection.id;
+      return;
+    case MemberState::kLeft:
+      return turn_down(RejectReason::kLate, "the device had declined this round");
+    case MemberState::kWorking:
+    case MemberState::kQueued:
+    case MemberState::kOpening:
+    case MemberState::kUploading:
+      break;
+  }
+  if (!reporting()) {
+    member->connection.reset();
+    return turn_down(RejectReason::kLate, "the round is closed");
+  }
+  if (auto fault = fault_of(message)) {
+    member->connection = connection.id;
+    reject(*member, fault->first, std::move(fault->second), actions);
+    return;
+  }
+  take_report(*member, connection, std::move(message), actions);
+}
+
+std::optional<std::pair<RejectReason, std::string>> RoundCoordinator::State::fault_of(
+    const Report& report) const {
+  if (report.blob_size != model.size()) {
+    return std::pair(RejectReason::kWrongSize, fmt::format("the update has {} bytes, the model {}",
+                                                           report.blob_size, model.size()));
+  }
+  if (report.scalars.size() != options.num_scalars) {
+    return std::pair(
+        RejectReason::kMalformed,
+        fmt::format("the report has {} scalars, strategy {} sums {}", report.scalars.size(),
+                    options.plan.strategy, options.num_scalars));
+  }
+  const auto finite = [](double number) { return std::isfinite(number); };
+  if (!finite(report.weight) || !std::ranges::all_of(report.scalars, finite)) {
+    return std::pair(RejectReason::kNotFinite,
+                     std::string("the report's weight or a scalar is not finite"));
+  }
+  if (report.weight < 0) {
+    return std::pair(RejectReason::kMalformed, std::string("the report's weight is negative"));
+  }
+  return std::nullopt;
+}
+
+void RoundCoordinator::State::take_report(Member& member, Connection& connection, Report report,
+                                          Actions& actions) {
+  const bool same = member.report && member.report->blob == report.blob;
+  if (!same) drop_upload(member, actions);
+  member.connection = connection.id;
+  member.report = std::move(report);
+  switch (member.state) {
+    case MemberState::kUploading:
+      if (same) return;  // said twice on one connection: its grant is under way
+      withdraw(member);
+      break;
+    case MemberState::kOpening: {
+      Upload& upload = *slots.find(member.client);
+      upload.connection = connection.id;
+      upload.superseded |= !same;
+      return;
+    }
+    case MemberState::kQueued:
+      return;
+    default:
+      break;
+  }
+  slots.enqueue(member.client);
+  member.state = MemberState::kQueued;
+}
+
+// ---- slots
+
+void RoundCoordinator::State::pump_uploads(Actions& actions) {
+  while (const auto client = slots.admit()) {
+    Member* member = cohort.find(*client);
+    COVEY_ASSERT(member != nullptr && member->state == MemberState::kQueued);
+    Upload& upload = *slots.find(*client);
+    upload.key = key_of(*member);
+    upload.size = member->report->blob_size;
+    upload.connection = member->connection;
+    member->state = MemberState::kOpening;
+    ++outstanding;
+    actions.emplace_back(OpenUpload{upload.key, upload.size});
+  }
+}
+
+void RoundCoordinator::State::on(Time now, UploadOpened& event, Actions& actions) {
+  Upload* upload = slots.find(event.key.client);
+  if (upload == nullptr || upload->opened || upload->key != event.key) return;
+  --outstanding;
+  upload->opened = true;
+  Member* member = cohort.find(event.key.client);
+  COVEY_ASSERT(member != nullptr);
+  if (member->state != MemberState::kOpening) {  // decided meanwhile
+    slots.release(member->client);
+    return;
+  }
+  const bool present = upload->connection.has_value();
+  if (closing || !present || upload->superseded) {
+    slots.release(member->client);
+    member->state = MemberState::kWorking;
+    if (present && !closing) {  // the other content gets in line
+      slots.enqueue(member->client);
+      member->state = MemberState::kQueued;
+    }
+    return;
+  }
+  if (!event.offset.ok() || *event.offset > upload->size) {
+    slots.release(member->client);
+    member->state = MemberState::kWorking;
+    upload_failed(*member,
+                  event.offset.ok() ? "more bytes are held than were announced"
+                                    : event.offset.error().message,
+                  actions);
+  } else {
+    begin_upload(now, *member, *upload, *event.offset, actions);
+  }
+}
+
+void RoundCoordinator::State::begin_upload(Time now, Member& member, Upload& upload,
+                                           std::uint64_t offset, Actions& actions) {
+  member.state = MemberState::kUploading;
+  upload.next = offset;
+  upload.last_chunk = now;
+  if (upload.complete()) {  // all bytes came before an interruption
+    judge(member, actions);
+    return;
+  }
+  Connection* connection = roster.find(*upload.connection);
+  COVEY_ASSERT(connection != nullptr);  // a lost one is taken out of the upload at once
+  connection->void_upload.reset();
+  send(connection->id, upload.grant(upload_window), actions);
+}
+
+void RoundCoordinator::State::on_message(Time now, Connection& connection, BlobChunk& message,
+                                         Actions& actions) {
+  Upload* upload = slots.find(connection.client);
+  if (upload == nullptr || !upload->opened || upload->connection != connection.id) {
+    if (connection.void_upload == message.blob) return;
+    refuse(connection, RefusalReason::kProtocol, "a chunk that was not asked for", actions);
+    return;
+  }
+  if (closing) return;  // too late by a moment: RoundOver is on its way
+  if (auto fault = upload->fault_of(message)) {
+    refuse(connection, RefusalReason::kProtocol, std::move(*fault), actions);
+    return;
+  }
+  upload->next += message.payload.size();
+  upload->last_chunk = now;
+  actions.emplace_back(WriteUpload{upload->key, message.offset, std::move(message.payload)});
+  if (upload->complete()) {
+    judge(*cohort.find(connection.client), actions);
+  } else if (upload->wants_grant(upload_window)) {
+    send(connection.id, upload->grant(upload_window), actions);
+  }
+}
+
+void RoundCoordinator::State::withdraw(Member& member) {
+  if (member.state == MemberState::kQueued) {
+    slots.dequeue(member.client);
+    member.state = MemberState::kWorking;
+  } else if (member.state == MemberState::kOpening) {
+    slots.find(member.client)->connection.reset();  // the slot is given back when it is answered
+  } else if (member.state == MemberState::kUploading) {
+    const Upload& upload = *slots.find(member.client);
+    if (Connection* connection = roster.find(*upload.connection)) {
+      connection->void_upload = upload.key.blob;
+    }
+    slots.release(member.client);
+    member.state = MemberState::kWorking;
+  }
+}
+
+// ---- judgement
+
+void RoundCoordinator::State::judge(Member& member, Actions& actions) {
+  slots.release(member.client);
+  member.state = MemberState::kJudging;
+  ++outstanding;
+  actions.emplace_back(JudgeUpdate{key_of(member), *member.report});
+}
+
+void RoundCoordinator::State::on(Time, UpdateJudged& event, Actions& actions) {
+  Member* member = cohort.find(event.key.client);
+  if (member == nullptr || member->state != MemberState::kJudging) return;
+  if (event.key != key_of(*member)) return;
+  --outstanding;
+  if (!event.rejection) {
+    accept(*member, actions);
+    return;
+  }
+  auto& [reason, text] = *event.rejection;
+  if (reason == RejectReason::kServerFailed) {
+    upload_failed(*member, text, actions);
+    return;
+  }
+  metrics.bytes_up += member->report->blob_size;
+  reject(*member, reason, std::move(text), actions);
+}
+
+void RoundCoordinator::State::on(Time, UploadFailed& event, Actions& actions) {
+  Member* member = cohort.find(event.key.client);
+  if (member == nullptr || !member->report || event.key != key_of(*member)) return;
+  if (member->state == MemberState::kJudging) {
+    --outstanding;
+  } else if (member->state != MemberState::kUploading) {
+    return;
+  }
+  upload_failed(*member, event.error.message, actions);
+}
+
+void RoundCoordinator::State::upload_failed(Member& member, const std::string& what,
+                                            Actions& actions) {
+  actions.emplace_back(
+      Note{fmt::format("the update of client {} for round {} could not be stored: {}",
+                       value_of(member.client), value_of(round()), what)});
+  withdraw(member);
+  drop_upload(member, actions);
+  member.state = MemberState::kWorking;  // not the device's fault: it may report again
+  const Report report = std::move(*member.report);
+  member.report.reset();
+  if (!member.connection) return;
+  send_rejection(*member.connection, report, RejectReason::kServerFailed,
+                 "the server could not store the update", actions);
+}
+
+void RoundCoordinator::State::accept(Member& member, Actions& actions) {
+  drop_upload(member, actions);
+  metrics.bytes_up += member.report->blob_size;
+  cohort.decide(member, MemberState::kAccepted);
+  if (!member.connection) return;
+  send(*member.connection, ReportAccepted{run, cohort.round(), times.retry}, actions);
+  member.connection.reset();
+}
+
+void RoundCoordinator::State::reject(Member& member, RejectReason reason, std::string text,
+                                     Actions& actions) {
+  withdraw(member);
+  drop_upload(member, actions);
+  cohort.decide(member, MemberState::kRejected);
+  member.rejection = reason;
+  member.rejection_text = text;
+  if (!member.connection) return;
+  send(*member.connection,
+       ReportRejected{run, cohort.round(), reason, std::move(text), times.retry}, actions);
+  member.connection.reset();
+}
+
+void RoundCoordinator::State::drop_upload(const Member& member, Actions& actions) const {
+  if (member.report) actions.emplace_back(DropUpload{key_of(member)});
+}
+
+void RoundCoordinator::State::send_rejection(ConnectionId connection, const Report& report,
+                                             RejectReason reason, std::string text,
+                                             Actions& actions) const {
+  // Names the report's own run and round, so that the device knows which task this is about.
+  send(connection, ReportRejected{report.run, report.round, reason, std::move(text), times.retry},
+       actions);
+}
+
+UploadKey RoundCoordinator::State::key_of(const Member& member) const {
+  return {run, cohort.round(), member.client, member.report->blob};
+}
+
+}  // namespace covey::server

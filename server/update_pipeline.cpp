@@ -1,0 +1,249 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <covey/server/update_pipeline.hpp>
+#include <exception>
+
+namespace covey::server {
+
+namespace {
+
+/// Sum of squares in double. A finite float squared is below 2^256, so the sum stays finite for any
+/// d < 2^767: it is finite exactly when every value is, and one pass checks both norm and
+/// finiteness. Sixteen lanes let the compiler use vector registers without reordering (the bits are
+/// the same for every instruction set).
+double sum_of_squares(std::span<const float> values) {
+  constexpr std::size_t kLanes = 16;
+  std::array<double, kLanes> lanes{};
+  std::size_t i = 0;
+  for (; i + kLanes <= values.size(); i += kLanes) {
+    for (std::size_t lane = 0; lane < kLanes; ++lane) {
+      const double value = values[i + lane];
+      lanes[lane] += value * value;
+    }
+  }
+  double total = 0;
+  for (const double lane : lanes) total += lane;
+  for (; i < values.size(); ++i) total += static_cast<double>(values[i]) * values[i];
+  return total;
+}
+
+bool all_finite(std::span<const float> values) { return std::isfinite(sum_of_squares(values)); }
+
+bool aligned_for_float(const SharedBytes& bytes) {
+  return reinterpret_cast<std::uintptr_t>(bytes.data()) % alignof(float) == 0;
+}
+
+/// `bytes` hold little-endian floats and are aligned for them.
+std::span<const float> as_floats(const SharedBytes& bytes) {
+  return {reinterpret_cast<const float*>(bytes.data()), bytes.size() / sizeof(float)};
+}
+
+Result<void> check_start(const ParameterVector& model, std::span<const float> state,
+                         const UpdatePipeline::Limits& limits) {
+  if (model.size() != limits.num_parameters) {
+    return invalid_argument(
+        fmt::format("the initial model has {} parameters, but the run's model has {}", model.size(),
+                    limits.num_parameters));
+  }
+  if (!all_finite(model.span()) || !all_finite(state)) {
+    return invalid_argument(
+        "the initial model or the strategy's state has a value that is not finite");
+  }
+  if (!std::isfinite(limits.max_update_norm) || limits.max_update_norm < 0) {
+    return invalid_argument(fmt::format(
+        "selection.max-update-norm must be finite and at least 0, not {}", limits.max_update_norm));
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<UpdatePipeline> UpdatePipeline::make(std::unique_ptr<strategies::Strategy> strategy,
+                                            ParameterVector model, std::vector<float> state,
+                                            Limits limits) {
+  if (strategy == nullptr) return invalid_argument("an update pipeline needs a strategy");
+  COVEY_TRY(check_start(model, state, limits));
+  const std::size_t state_size = strategy->state_size(model.size());
+  if (state.empty()) state.assign(state_size, 0.0f);
+  if (state.size() != state_size) {
+    return invalid_argument(fmt::format(
+        "the strategy '{}' keeps {} floats of state for this model, but {} were given: they "
+        "belong to another strategy or model",
+        strategy->name(), state_size, state.size()));
+  }
+
+  UpdatePipeline pipeline;
+  pipeline.sum_strategy_ = dynamic_cast<strategies::SumStrategy*>(strategy.get());
+  pipeline.individual_strategy_ = dynamic_cast<strategies::IndividualStrategy*>(strategy.get());
+  if (pipeline.sum_strategy_ == nullptr && pipeline.individual_strategy_ == nullptr) {
+    return invalid_argument(
+        fmt::format("the strategy '{}' derives from neither SumStrategy nor IndividualStrategy",
+                    strategy->name()));
+  }
+  if (pipeline.sum_strategy_ != nullptr) pipeline.sum_ = strategies::ExactSum(model.size());
+  pipeline.strategy_ = std::move(strategy);
+  pipeline.model_ = std::move(model);
+  pipeline.state_ = std::move(state);
+  pipeline.limits_ = limits;
+  pipeline.begin();
+  return pipeline;
+}
+
+void UpdatePipeline::begin() {
+  counted_.clear();
+  sum_.clear();
+  weight_ = {};
+  scalars_.assign(strategy_->num_scalars(), {});
+  kept_.clear();
+}
+
+std::optional<UpdatePipeline::Rejection> UpdatePipeline::check_report(ClientId client,
+                                                                      const Report& report) const {
+  if (counted_.contains(client)) {
+    return Rejection{RejectReason::kDuplicate,
+                     "an update of this device is counted in this round already"};
+  }
+  if (!std::isfinite(report.weight)) {
+    return Rejection{RejectReason::kNotFinite, "the report's weight is not finite"};
+  }
+  if (report.weight < 0) {
+    return Rejection{RejectReason::kMalformed,
+                     fmt::format("the report's weight is {:.6g}, below 0", report.weight)};
+  }
+  if (report.scalars.size() != strategy_->num_scalars()) {
+    return Rejection{
+        RejectReason::kMalformed,
+        fmt::format("the report carries {} scalars, the strategy '{}' sums {}",
+                    report.scalars.size(), strategy_->name(), strategy_->num_scalars())};
+  }
+  if (!std::ranges::all_of(report.scalars, [](double scalar) { return std::isfinite(scalar); })) {
+    return Rejection{RejectReason::kNotFinite, "a scalar of the report is not finite"};
+  }
+  return std::nullopt;
+}
+
+std::span<const float> UpdatePipeline::view(const SharedBytes& bytes) {
+  if (aligned_for_float(bytes)) return as_floats(bytes);
+  if (decoded_.size() != limits_.num_parameters) decoded_ = ParameterVector(limits_.num_parameters);
+  COVEY_ASSERT(decode_fp32(bytes.span(), decoded_.span()).ok());  // the caller compared the sizes
+  return decoded_.span();
+}
+
+std::optional<UpdatePipeline::Rejection> UpdatePipeline::judge(ClientId client,
+                                                               const Report& report,
+                                                               const SharedBytes& bytes) {
+  if (auto rejection = check_report(client, report)) return rejection;
+  const std::size_t expected = limits_.num_parameters * sizeof(float);
+  if (bytes.size() != expected || report.blob_size != expected) {
+    return Rejection{
+        RejectReason::kWrongSize,
+        fmt::format("the update has {} bytes (announced: {}), an update of this model has {}",
+                    bytes.size(), report.blob_size, expected)};
+  }
+  if (const Digest digest = sha256(bytes.span()); digest != report.blob) {
+    return Rejection{RejectReason::kMalformed,
+                     fmt::format("the update's SHA-256 is {}, announced was {}", digest.hex(),
+                                 report.blob.hex())};
+  }
+  const std::span<const float> update = view(bytes);
+  const double norm = std::sqrt(sum_of_squares(update));
+  if (!std::isfinite(norm)) {
+    return Rejection{RejectReason::kNotFinite, "the update has a value that is not finite"};
+  }
+  if (limits_.max_update_norm > 0 && norm > limits_.max_update_norm) {
+    return Rejection{RejectReason::kOverNorm,
+                     fmt::format("the update's l2 norm is {:.6g}, the limit is {:.6g}", norm,
+                                 limits_.max_update_norm)};
+  }
+  if (sum_strategy_ != nullptr) {
+    if (auto rejection = add_to_sums(report, update)) return rejection;
+  } else {
+    SharedBytes kept = aligned_for_float(bytes) ? bytes : encode_fp32(update);
+    kept_.emplace(client, Kept{std::move(kept), report.weight});
+  }
+  counted_.insert(client);
+  return std::nullopt;
+}
+
+std::optional<UpdatePipeline::Rejection> UpdatePipeline::add_to_sums(
+    const Report& report, std::span<const float> update) {
+  const auto too_large = [](std::string_view what, const Error& error) {
+    return Rejection{RejectReason::kOverNorm,
+                     fmt::format("{} cannot enter the sum: {}", what, error.message)};
+  };
+  if (sum_.terms() == strategies::ExactSum::kMaxTerms) {
+    return Rejection{RejectReason::kServerFailed,
+                     fmt::format("the round's sum is full: it holds {} updates", sum_.terms())};
+  }
+  // The numbers are added to copies; the vector goes last, because its sum refuses before it
+  // changes.
+  strategies::ExactScalarSum weight = weight_;
+  if (auto added = weight.add(report.weight); !added.ok()) {
+    return too_large("the report's weight", added.error());
+  }
+  std::vector<strategies::ExactScalarSum> scalars = scalars_;
+  for (std::size_t i = 0; i < scalars.size(); ++i) {
+    if (auto added = scalars[i].add(report.scalars[i]); !added.ok()) {
+      return too_large("a scalar of the report", added.error());
+    }
+  }
+  if (auto added = sum_.add(update, report.weight); !added.ok()) {
+    return too_large("the update", added.error());
+  }
+  weight_ = weight;
+  scalars_ = std::move(scalars);
+  return std::nullopt;
+}
+
+Result<void> UpdatePipeline::run_strategy(strategies::ServerModel model) {
+  // A strategy may come from a plug-in; what it throws must not take the server down.
+  try {
+    if (individual_strategy_ != nullptr) {
+      std::vector<strategies::IndividualUpdate> updates;
+      updates.reserve(kept_.size());
+      for (const auto& [client, kept] : kept_) {
+        updates.push_back({client, as_floats(kept.bytes), kept.weight});
+      }
+      return individual_strategy_->aggregate(updates, model);
+    }
+    std::vector<double> vector(limits_.num_parameters);
+    sum_.read(vector);
+    strategies::Sum sum{.vector = vector,
+                        .weight = weight_.read(),
+                        .scalars = {},
+                        .count = static_cast<std::uint32_t>(counted_.size())};
+    for (const auto& scalar : scalars_) sum.scalars.push_back(scalar.read());
+    return sum_strategy_->apply(sum, model);
+  } catch (const std::exception& exception) {
+    return failed(exception.what());
+  }
+}
+
+Result<SharedBytes> UpdatePipeline::apply() {
+  if (counted_.empty())
+    return failed("no update was accepted in this round: the model stays as it is");
+  const auto refused = [this](Error error) {
+    return with_context(
+        fmt::format("the strategy '{}' could not apply {} updates, the model stays as it is",
+                    strategy_->name(), counted_.size()),
+        std::move(error));
+  };
+  ParameterVector moved = model_.clone();
+  std::vector<float> state = state_;
+  if (auto ran = run_strategy({moved.span(), state}); !ran.ok()) return refused(ran.error());
+  if (!all_finite(moved.span()) || !all_finite(state)) {
+    return refused(
+        failed("the new model or state would have a value that is not finite (is the "
+               "learning rate too large?)"));
+  }
+  SharedBytes encoded = encode_fp32(moved.span());
+  model_ = std::move(moved);
+  state_ = std::move(state);
+  begin();
+  return encoded;
+}
+
+}  // namespace covey::server

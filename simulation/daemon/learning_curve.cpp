@@ -1,0 +1,34 @@
+#include "learning_curve.hpp"
+
+#include <fmt/format.h>
+
+namespace covey {
+
+simulation::Plot learning_curve(const RunConfig& config, const std::vector<RoundMetrics>& rounds) {
+  simulation::Plot plot;
+  plot.title = fmt::format("{}: {}, seed {}", config.name, config.strategy.name, config.seed);
+  plot.x_label = "round";
+  plot.y_label = "test accuracy (%)";
+  simulation::Curve curve{config.name, {}};
+  for (const RoundMetrics& metrics : rounds) {
+    if (metrics.committed && metrics.accuracy) {
+      curve.points.emplace_back(value_of(metrics.round), 100 * *metrics.accuracy);
+    }
+  }
+  if (!curve.points.empty()) plot.curves.push_back(std::move(curve));
+  return plot;
+}
+
+std::optional<double> rounds_to_target(const RunConfig& config,
+                                       const std::vector<RoundMetrics>& rounds) {
+  if (config.target_accuracy <= 0) return std::nullopt;
+  std::vector<std::pair<double, double>> accuracy;
+  for (const RoundMetrics& metrics : rounds) {
+    if (metrics.committed && metrics.accuracy) {
+      accuracy.emplace_back(value_of(metrics.round), *metrics.accuracy);
+    }
+  }
+  return rounds_to_target(accuracy, config.target_accuracy);
+}
+
+}  // namespace covey

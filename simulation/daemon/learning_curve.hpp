@@ -1,0 +1,17 @@
+#pragma once
+
+#include <vector>
+
+#include <covey/metrics.hpp>
+#include <covey/run_config.hpp>
+#include <covey/simulation/plot.hpp>
+
+namespace covey {
+
+/// Test accuracy in percent over rounds; no curve when no round was evaluated.
+simulation::Plot learning_curve(const RunConfig& config, const std::vector<RoundMetrics>& rounds);
+
+/// What the target asks of the rounds so far: see rounds_to_target.
+std::optional<double> rounds_to_target(const RunConfig& config, const std::vector<RoundMetrics>& rounds);
+
+}  // namespace covey

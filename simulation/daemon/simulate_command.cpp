@@ -1,0 +1,151 @@
+#include "simulate_command.hpp"
+
+#include <cstdio>
+#include <memory>
+#include <thread>
+
+#include <unistd.h>
+
+#include <fmt/format.h>
+
+#include <covey/models/network.hpp>
+#include <covey/simulation/plot.hpp>
+#include <covey/simulation/simulate.hpp>
+
+#include "command_line.hpp"
+#include "learning_curve.hpp"
+#include "progress_line.hpp"
+#include "run_folder.hpp"
+
+namespace covey {
+namespace {
+
+struct SimulateOptions {
+  RunFileOptions run_file;
+  std::string out;
+  unsigned threads = 0;
+  bool quiet = false;
+};
+
+nlohmann::json result_json(const RunConfig& config, const simulation::SimulationResult& result) {
+  nlohmann::json json = {
+      {"rounds", result.committed},
+      {"finished", result.finished},
+      {"seed", config.seed},
+      {"model_sha256", result.model.digest().hex()},
+      {"virtual_s", result.virtual_s},
+      {"wall_s", result.wall_s},
+      {"train_steps", result.train_steps},
+      {"train_steps_per_s",
+       result.wall_s > 0 ? static_cast<double>(result.train_steps) / result.wall_s : 0},
+      {"bytes_up", result.bytes_up},
+      {"bytes_down", result.bytes_down},
+      {"peak_rss_mib", peak_rss_mib()},
+      {"fairness",
+       {{"devices", result.fairness.devices},
+        {"average", result.fairness.average},
+        {"worst10", result.fairness.worst10},
+        {"best10", result.fairness.best10},
+        {"variance", result.fairness.variance}}},
+      {"accuracy", nullptr},
+      {"loss", nullptr},
+      {"target", nullptr},
+      {"rounds_to_target", nullptr}};
+  for (const RoundMetrics& metrics : result.rounds) {
+    if (metrics.accuracy) json["accuracy"] = *metrics.accuracy;
+    if (metrics.loss) json["loss"] = *metrics.loss;
+  }
+  if (config.target_accuracy > 0) json["target"] = config.target_accuracy;
+  if (const auto rounds = rounds_to_target(config, result.rounds)) json["rounds_to_target"] = *rounds;
+  return json;
+}
+
+void print_summary(const RunConfig& config, const simulation::SimulationResult& result,
+                   const simulation::Plot& plot, const std::string& folder) {
+  if (!plot.curves.empty() && !plot.curves.front().points.empty()) {
+    const int columns = isatty(STDOUT_FILENO) == 1 ? 90 : 76;
+    std::fputs(simulation::draw_in_terminal(plot, columns).c_str(), stdout);
+    fmt::print("\n  accuracy {:.2f}% after {} rounds", plot.curves.front().points.back().second,
+               result.committed);
+    if (config.target_accuracy > 0) {
+      const auto rounds = rounds_to_target(config, result.rounds);
+      fmt::print("; {:.4g}% {}", 100 * config.target_accuracy,
+                 rounds ? fmt::format("reached after {:.1f}", *rounds) : "not reached");
+    }
+    fmt::print("\n");
+  }
+  if (result.fairness.devices > 1) {
+    fmt::print("  over {} devices: average {:.1f}%, worst tenth {:.1f}%, best tenth {:.1f}%, variance {:.0f}\n",
+               result.fairness.devices, result.fairness.average, result.fairness.worst10,
+               result.fairness.best10, result.fairness.variance);
+  }
+  fmt::print("  {} up, {} down, {} of virtual time\n", human_bytes(static_cast<double>(result.bytes_up)),
+             human_bytes(static_cast<double>(result.bytes_down)), human_seconds(result.virtual_s));
+  fmt::print("  {} training steps in {}: {:.0f} steps/s with {} kernels; {:.0f} MiB at most\n",
+             result.train_steps, human_seconds(result.wall_s),
+             result.wall_s > 0 ? static_cast<double>(result.train_steps) / result.wall_s : 0,
+             models::kernel_instruction_set(), peak_rss_mib());
+  fmt::print("  model {}\n  in {}/: metrics.jsonl, model.fp32, result.json{}\n",
+             result.model.digest().hex().substr(0, 16), folder,
+             plot.curves.empty() ? "" : ", accuracy.svg, accuracy.png");
+}
+
+Result<int> simulate(const SimulateOptions& options) {
+  COVEY_ASSIGN(const RunConfig config, options.run_file.load());
+  COVEY_ASSIGN(const auto registry, simulation::load_registry(config));
+  COVEY_ASSIGN(const auto experiment,
+               simulation::load_experiment(config, options.run_file.data_directory));
+  COVEY_ASSIGN(auto folder, RunFolder::create(options.out, config));
+
+  simulation::SimulationOptions simulation_options;
+  simulation_options.threads =
+      options.threads > 0 ? options.threads : std::max(1u, std::thread::hardware_concurrency());
+  simulation_options.stop = &stop_on_signal();
+  std::optional<Error> write_error;
+  auto result = [&] {
+    ProgressLine progress(config.num_rounds, options.quiet);
+    simulation_options.on_round = [&](const RoundMetrics& metrics) {
+      progress.show(metrics);
+      const auto written = folder.append(metrics);
+      if (!written.ok() && !write_error) write_error = written.error();
+    };
+    return simulation::simulate(experiment, registry, simulation_options);
+  }();
+  if (!result.ok()) return result.error();
+  if (write_error) return *write_error;
+  const nlohmann::json json = result_json(config, *result);
+  COVEY_TRY(folder.write_model(result->model, experiment.network.layout()));
+  COVEY_TRY(folder.write_result(json));
+  COVEY_TRY(folder.write_pictures(config, result->rounds));
+  if (!options.quiet) {
+    print_summary(config, *result, learning_curve(config, result->rounds), folder.path());
+  }
+  if (!result->finished) {
+    std::fprintf(stderr, "covey: stopped after round %u of %u; what was learnt is in %s\n",
+                 result->committed, config.num_rounds, folder.path().c_str());
+  }
+  if (options.run_file.json) print_json(json);
+  return result->finished ? kExitDone : kExitFailed;
+}
+
+}  // namespace
+
+void add_simulate_command(CLI::App& app, std::function<int()>& run) {
+  auto options = std::make_shared<SimulateOptions>();
+  CLI::App* command = app.add_subcommand(
+      "simulate", "Runs an experiment in virtual time with the code that is deployed");
+  add_run_file_options(*command, options->run_file);
+  command->add_option("--out", options->out, "Folder for the results; default runs/<run.name>");
+  command->add_option("--threads", options->threads, "Threads; the result does not depend on it")
+      ->check(CLI::Range(1u, 1024u));
+  command->add_flag("--quiet", options->quiet, "No progress, no summary");
+  command->footer("Example: covey simulate examples/01_quickstart/run.toml --set run.num-rounds=20");
+  command->callback([options, &run] {
+    run = [options] {
+      const auto code = simulate(*options);
+      return code.ok() ? *code : report_error(code.error(), options->run_file.json);
+    };
+  });
+}
+
+}  // namespace covey

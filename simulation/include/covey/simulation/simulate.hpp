@@ -1,0 +1,41 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include <covey/bytes.hpp>
+#include <covey/metrics.hpp>
+#include <covey/result.hpp>
+#include <covey/simulation/experiment.hpp>
+#include <covey/strategies/registry.hpp>
+
+namespace covey::simulation {
+
+struct SimulationOptions {
+  unsigned threads = 1;                                       ///< including the caller's
+  std::function<void(const RoundMetrics&)> on_round;          ///< after each round, on the caller's thread
+  const std::atomic<bool>* stop = nullptr;                    ///< ends the run after the event at hand
+};
+
+struct SimulationResult {
+  bool finished = true;                   ///< false: stopped from outside
+  std::vector<RoundMetrics> rounds;       ///< committed and abandoned, in order
+  std::uint32_t committed = 0;
+  SharedBytes model;                      ///< fp32 parameters after the last committed round
+  FairnessFigures fairness;               ///< of that model over the devices' own test data
+  double virtual_s = 0;
+  double wall_s = 0;                      ///< of the rounds, without loading data
+  std::uint64_t train_steps = 0;          ///< of all devices, also those whose update did not count
+  std::uint64_t bytes_up = 0;             ///< frames as they would be on the wire (without TLS records)
+  std::uint64_t bytes_down = 0;
+};
+
+/// Runs an experiment in virtual time: the coordinator and participants that are deployed, over a
+/// network of simulated links. The same seed gives the same model bits for any number of threads.
+Result<SimulationResult> simulate(const Experiment& experiment, const strategies::Registry& registry,
+                                  const SimulationOptions& options);
+
+}  // namespace covey::simulation

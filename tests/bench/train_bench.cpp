@@ -1,0 +1,82 @@
+// Processor time of one training step, one core: train_bench [model...], COVEY_ISA lowers the kernels.
+#include <algorithm>
+#include <cstdio>
+#include <ctime>
+#include <string>
+#include <vector>
+
+#include <covey/models/network.hpp>
+
+namespace {
+
+struct Case {
+  std::string model;
+  std::uint32_t inputs;
+};
+
+/// Of this process, which has one thread: other programs on the machine do not count.
+double processor_microseconds() { return static_cast<double>(std::clock()) * 1e6 / CLOCKS_PER_SEC; }
+
+/// Median over `repeats` of the time per call of `body`, each repeat at least 50 ms long.
+template <typename F>
+double median_microseconds(F body) {
+  constexpr int kRepeats = 9;
+  constexpr int kCallsBetweenLooks = 8;
+  constexpr double kLeastMicroseconds = 50'000;
+  std::vector<double> times;
+  body();
+  for (int repeat = 0; repeat < kRepeats; ++repeat) {
+    const double start = processor_microseconds();
+    int calls = 0;
+    do {
+      for (int i = 0; i < kCallsBetweenLooks; ++i) body();
+      calls += kCallsBetweenLooks;
+    } while (processor_microseconds() - start < kLeastMicroseconds);
+    times.push_back((processor_microseconds() - start) / calls);
+  }
+  std::nth_element(times.begin(), times.begin() + kRepeats / 2, times.end());
+  return times[kRepeats / 2];
+}
+
+void measure(const Case& chosen) {
+  using namespace covey;
+  constexpr std::size_t kBatch = 10;
+  constexpr std::size_t kEvaluationBatch = 500;
+  constexpr std::uint32_t kClasses = 10;
+  const auto spec = preset_model(chosen.model, chosen.inputs, kClasses).value();
+  const auto network = models::Network::make(spec).value();
+  ParameterVector parameters(network.num_parameters());
+  RandomStream random(1, RandomPurpose::kTraining);
+  network.initialise(parameters.span(), RandomStream(1, RandomPurpose::kModelInitialisation));
+  std::vector<float> inputs(kEvaluationBatch * network.inputs());
+  std::vector<std::int32_t> labels(kEvaluationBatch);
+  for (float& x : inputs) x = static_cast<float>(random.uniform());
+  for (auto& label : labels) label = static_cast<std::int32_t>(random.below(kClasses));
+  const std::span<const float> all_inputs(inputs);
+  const std::span<const std::int32_t> all_labels(labels);
+
+  models::Workspace training(network, kBatch);
+  const models::SgdStep step{.learning_rate = 0.01f};
+  std::size_t batch = 0;
+  const double train = median_microseconds([&] {
+    const std::size_t first = batch++ % (kEvaluationBatch / kBatch) * kBatch;
+    network.train_step(training, all_inputs.subspan(first * network.inputs(), kBatch * network.inputs()),
+                       all_labels.subspan(first, kBatch), parameters.span(), step);
+  });
+  models::Workspace evaluating(network, kEvaluationBatch);
+  const double evaluate = median_microseconds(
+      [&] { network.evaluate(evaluating, all_inputs, all_labels, parameters.span()); });
+  const double gflops = network.training_flops_per_example() * kBatch / train / 1e3;
+  std::printf("%s %s: train B=%zu %.2f us/step (%.1f GFLOP/s), evaluate %zu examples %.0f us\n",
+              models::kernel_instruction_set(), chosen.model.c_str(), kBatch, train, gflops,
+              kEvaluationBatch, evaluate);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  for (const Case& chosen : {Case{"logistic", 60}, Case{"2nn", 784}, Case{"cnn", 784}}) {
+    const bool wanted = argc == 1 || std::find(argv + 1, argv + argc, chosen.model) != argv + argc;
+    if (wanted) measure(chosen);
+  }
+}

@@ -1,0 +1,151 @@
+#include <catch2/catch.hpp>
+#include <covey/simulation/simulate.hpp>
+#include <map>
+#include <set>
+#include <string>
+
+using namespace covey;
+
+namespace {
+
+/// Twelve devices of Synthetic(1,1), six of them a round.
+const std::string kRunFile = R"(
+[run]
+name = "test"
+seed = 11
+num-rounds = 8
+[data]
+source = "synthetic"
+size-spread = 0.5
+[partition]
+scheme = "natural"
+clients = 12
+[client]
+learning-rate = 0.05
+[selection]
+fraction-fit = 0.5
+)";
+
+simulation::SimulationResult run(const std::vector<std::string>& overrides, unsigned threads = 1,
+                                 const std::atomic<bool>* stop = nullptr) {
+  const auto config = parse_run_text(kRunFile, "test.toml", overrides);
+  INFO((config.ok() ? "" : config.error().message));
+  REQUIRE(config.ok());
+  const auto registry = simulation::load_registry(*config);
+  REQUIRE(registry.ok());
+  const auto experiment = simulation::load_experiment(*config, "");
+  REQUIRE(experiment.ok());
+  simulation::SimulationOptions options;
+  options.threads = threads;
+  options.stop = stop;
+  auto result = simulation::simulate(*experiment, *registry, options);
+  INFO((result.ok() ? "" : result.error().message));
+  REQUIRE(result.ok());
+  return std::move(*result);
+}
+
+std::string model_of(const std::vector<std::string>& overrides, unsigned threads = 1) {
+  return run(overrides, threads).model.digest().hex();
+}
+
+}  // namespace
+
+TEST_CASE("the same seed gives the same model bits with 1, 2 and 4 threads") {
+  for (const std::string strategy : {"fedavg", "qfedavg", "fedmedian"}) {
+    INFO(strategy);
+    const std::vector<std::string> overrides = {"strategy.name=" + strategy};
+    const std::string one = model_of(overrides, 1);
+    CHECK(model_of(overrides, 2) == one);
+    CHECK(model_of(overrides, 4) == one);
+    CHECK(model_of({"strategy.name=" + strategy, "run.seed=12"}) != one);
+  }
+}
+
+TEST_CASE("the network's speed and the wire codec change when things arrive, not what is learnt") {
+  const std::string plain = model_of({});
+  CHECK(model_of({"fleet.codec=true"}) == plain);
+  CHECK(model_of({"fleet.up-mbit-s=0.5", "fleet.down-mbit-s=[1, 4]",
+                  "fleet.latency-ms=[1, 300]"}) == plain);
+  CHECK(model_of({"fleet.gflops=[0.001, 0.1]", "server.chunk-bytes=1024", "fleet.up-mbit-s=1"}) ==
+        plain);
+}
+
+TEST_CASE("virtual time counts latency, transfer and computing") {
+  const double fast = run({}).virtual_s;
+  // 8 rounds, each at least a model of 610 floats up at 10 kbit/s: 4*610*8/10,000 = 1.95 s.
+  const double slow = run({"fleet.up-mbit-s=0.01"}).virtual_s;
+  CHECK(slow - fast > 8 * 1.95);
+  CHECK(slow - fast < 8 * 2.5);
+}
+
+TEST_CASE("a model learns: accuracy rises well above chance") {
+  const auto result = run({"run.num-rounds=40", "client.local-epochs=5"});
+  REQUIRE(result.rounds.size() == 40);
+  REQUIRE(result.rounds.back().accuracy);
+  CHECK(*result.rounds.back().accuracy > 0.5);  // ten classes
+  CHECK(*result.rounds.back().loss < *result.rounds.front().loss);
+}
+
+TEST_CASE("each round counts each selected device once") {
+  const auto result = run({});
+  CHECK(result.committed == 8);
+  for (const RoundMetrics& metrics : result.rounds) {
+    CHECK(metrics.committed);
+    CHECK(metrics.selected == 6);
+    CHECK(metrics.accepted == 6);
+    CHECK(metrics.rejected == 0);
+    CHECK(metrics.dropped == 0);
+  }
+}
+
+TEST_CASE("devices that drop out leave the quorum to commit, and are counted") {
+  const auto result = run({"fleet.dropout=0.3", "selection.quorum=0.3", "run.num-rounds=20"});
+  CHECK(result.committed == 20);
+  std::uint32_t dropped = 0;
+  for (const RoundMetrics& metrics : result.rounds) {
+    dropped += metrics.dropped;
+    CHECK(metrics.accepted + metrics.dropped == metrics.selected);
+    if (metrics.committed) CHECK(metrics.accepted >= 2);  // ceil(0.3 * 6)
+  }
+  CHECK(dropped > 10);  // expected 0.3 * 6 * 20 = 36
+  CHECK(dropped < 70);
+}
+
+TEST_CASE("over-selection closes a round at its goal") {
+  const auto result = run({"selection.over-selection=1.5", "fleet.gflops=[0.001, 1]"});
+  for (const RoundMetrics& metrics : result.rounds) {
+    CHECK(metrics.selected == 9);
+    CHECK(metrics.accepted >= 6);
+  }
+}
+
+TEST_CASE("stragglers report partial work only where it is accepted") {
+  const std::vector<std::string> base = {"fleet.stragglers=0.9", "client.local-epochs=10",
+                                         "selection.quorum=0.1", "run.num-rounds=10"};
+  auto keep = base;
+  keep.push_back("client.accept-partial-work=true");
+  std::uint32_t kept = 0, dropped = 0, rounds = 0;
+  for (const auto& metrics : run(keep).rounds) kept += metrics.accepted;
+  CHECK(kept == 60);
+  for (const auto& metrics : run(base).rounds) {
+    dropped += metrics.dropped;
+    ++rounds;
+  }
+  CHECK(dropped > rounds * 4);  // expected 5.4 of 6
+}
+
+TEST_CASE("a set stop flag ends the run with what was learnt so far") {
+  const std::atomic<bool> stop{true};
+  const auto result = run({}, 2, &stop);
+  CHECK_FALSE(result.finished);
+  CHECK(result.committed == 0);
+  CHECK(result.model.size() == 610 * 4);
+}
+
+TEST_CASE("more clients than the partition has are refused by name") {
+  const auto config = parse_run_text(kRunFile, "test.toml", {"selection.min-fit-clients=13"});
+  REQUIRE(config.ok());
+  const auto experiment = simulation::load_experiment(*config, "");
+  REQUIRE_FALSE(experiment.ok());
+  CHECK(experiment.error().message == "selection asks for 13 clients, the partition has 12");
+}

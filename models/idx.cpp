@@ -61,6 +61,11 @@ Result<std::vector<std::uint8_t>> read_values(gzFile file, const std::string& pa
   }
   std::uint8_t beyond = 0;
   COVEY_ASSIGN(const std::size_t more, read_some(file, path, &beyond, 1));
+  int code = Z_OK;
+  gzerror(file, &code);
+  if (more == 0 && code != Z_OK) {  // the values are complete, the stream's checksum is not there
+    return malformed(path + ": is cut short: the compressed data have no end");
+  }
   if (more > 0) {
     return malformed(fmt::format(
         "{}: goes on behind the {} bytes of values that the header announces", path, expected));

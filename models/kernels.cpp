@@ -11,13 +11,12 @@ enum Level { kBaseline = 0, kAvx2 = 1, kAvx512 = 2 };
 
 Level processor_level() {
 #if defined(__x86_64__)
-  // Exactly what the flags in CMakeLists.txt let the compiler use; the operating system's part (saving
-  // the wide registers) is included in these checks.
+  // Exactly what the flags in CMakeLists.txt let the compiler use; the operating system's part
+  // (saving the wide registers) is included in these checks.
   const bool avx2 = __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0;
-  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") != 0 &&
-                      __builtin_cpu_supports("avx512vl") != 0 &&
-                      __builtin_cpu_supports("avx512bw") != 0 &&
-                      __builtin_cpu_supports("avx512dq") != 0;
+  const bool avx512 =
+      avx2 && __builtin_cpu_supports("avx512f") != 0 && __builtin_cpu_supports("avx512vl") != 0 &&
+      __builtin_cpu_supports("avx512bw") != 0 && __builtin_cpu_supports("avx512dq") != 0;
   if (avx512) return kAvx512;
   if (avx2) return kAvx2;
 #endif

@@ -3,16 +3,17 @@
 #include <cstddef>
 #include <cstdint>
 
-/// The arithmetic of the training engine, compiled once per instruction set from the same source and
-/// chosen at run time. Plain structs and functions only: this header is seen by files compiled for
-/// processors we may not be running on, so nothing here may have an inline body that the linker could
-/// pick from the wrong one.
+/// The arithmetic of the training engine, compiled once per instruction set from the same source
+/// and chosen at run time. Plain structs and functions only: this header is seen by files compiled
+/// for processors we may not be running on, so nothing here may have an inline body that the linker
+/// could pick from the wrong one.
 namespace covey::models {
 
 /// C[rows x columns] = start + sum over segments s and depth k of
-///   A(m, s, k) * B[(s * depth + k) * b_row + n],  A(m, s, k) = a[m * a_row + s * a_segment + k * a_col].
-/// start is C itself (accumulate), the bias of each column, or zero. A row-major matrix has a_col 1, a
-/// transposed one a_row 1; a convolution over padded rows has one segment per kernel row.
+///   A(m, s, k) * B[(s * depth + k) * b_row + n],  A(m, s, k) = a[m * a_row + s * a_segment + k *
+///   a_col].
+/// start is C itself (accumulate), the bias of each column, or zero. A row-major matrix has a_col
+/// 1, a transposed one a_row 1; a convolution over padded rows has one segment per kernel row.
 struct GemmTask {
   const float* a = nullptr;
   std::size_t a_row = 0;
@@ -49,8 +50,9 @@ struct SparseEntry {
 };
 
 /// The non-zeros of one image's output gradient, listed twice: by output channel (for the weights'
-/// gradient; offset of the padded input window) and by position (for the input's gradient; offset of
-/// the channel's transposed weights). Lists start at channel * positions and position * channels.
+/// gradient; offset of the padded input window) and by position (for the input's gradient; offset
+/// of the channel's transposed weights). Lists start at channel * positions and position *
+/// channels.
 struct SparseGradient {
   SparseEntry* by_channel = nullptr;
   std::uint32_t* channel_counts = nullptr;
@@ -70,7 +72,8 @@ struct SoftmaxResult {
   std::size_t correct;
 };
 
-/// Floats behind every buffer's end that kernels may read and write back: one vector of the widest set.
+/// Floats behind every buffer's end that kernels may read and write back: one vector of the widest
+/// set.
 inline constexpr std::size_t kKernelSlack = 16;
 
 struct Kernels {
@@ -118,7 +121,8 @@ const Kernels* avx512_kernels();
 
 /// The best kernels this processor can run, lowered by COVEY_ISA (sse2, avx2, avx512).
 const Kernels& selected_kernels();
-/// Whether COVEY_ISA is unset or names an instruction set; where not, `value` receives what it says.
+/// Whether COVEY_ISA is unset or names an instruction set; where not, `value` receives what it
+/// says.
 bool isa_override_valid(const char** value);
 
 }  // namespace covey::models

@@ -3,7 +3,8 @@
 
 #if defined(__x86_64__)
 #if !defined(__AVX512F__)
-#error "compile this file with -mavx512f -mavx512vl -mavx512bw -mavx512dq -mfma (models/CMakeLists.txt does)"
+#error \
+    "compile this file with -mavx512f -mavx512vl -mavx512bw -mavx512dq -mfma (models/CMakeLists.txt does)"
 #endif
 #include "kernels_table.hpp"
 

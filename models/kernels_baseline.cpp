@@ -1,4 +1,5 @@
-// The processor family's least: SSE2 on x86-64, NEON on aarch64, whatever the compiler targets elsewhere.
+// The processor family's least: SSE2 on x86-64, NEON on aarch64, whatever the compiler targets
+// elsewhere.
 #define COVEY_KERNELS kernels_baseline
 #include "kernels_table.hpp"
 

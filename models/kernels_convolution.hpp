@@ -4,9 +4,9 @@
 #include "kernels_gemm.hpp"
 #include "kernels_simd.hpp"
 
-/// Convolution without im2col: a row of output positions is a matrix product over the padded image as
-/// it lies. The backward products run over the non-zeros of the output gradient, of which relu leaves
-/// about half and 2x2 max-pooling a quarter.
+/// Convolution without im2col: a row of output positions is a matrix product over the padded image
+/// as it lies. The backward products run over the non-zeros of the output gradient, of which relu
+/// leaves about half and 2x2 max-pooling a quarter.
 namespace covey::models::COVEY_KERNELS {
 
 /// Bytes of weights that stay in a 32 KiB first-level cache beside one row of the image.
@@ -43,7 +43,8 @@ static void convolve(const ConvolutionShape& shape, const float* padded, const f
   }
 }
 
-/// Appends to both lists without a branch: the entry is written always, and counted where it is not 0.
+/// Appends to both lists without a branch: the entry is written always, and counted where it is not
+/// 0.
 struct ListWriter {
   const SparseGradient& lists;
   std::size_t positions;
@@ -67,8 +68,7 @@ COVEY_INLINE ListWriter start_lists(const ConvolutionShape& shape, const SparseG
   const std::size_t positions = shape.height * shape.width;
   for (std::size_t i = 0; i < shape.channels_out; ++i) lists.channel_counts[i] = 0;
   for (std::size_t i = 0; i < positions; ++i) lists.position_counts[i] = 0;
-  return {lists, positions, shape.channels_out,
-          static_cast<std::uint32_t>(shape.tap_pitch)};
+  return {lists, positions, shape.channels_out, static_cast<std::uint32_t>(shape.tap_pitch)};
 }
 
 static void list_gradient(const ConvolutionShape& shape, const float* gradient_y,
@@ -97,7 +97,8 @@ inline constexpr int kRowVectors = 10;
 using WeightGradientFunction = void (*)(const SparseEntry*, std::uint32_t, const float*, float*,
                                         std::size_t, std::size_t);
 
-/// sums[r][v] += value * window row r, vector v, over one channel's list; kRows kernel rows at once.
+/// sums[r][v] += value * window row r, vector v, over one channel's list; kRows kernel rows at
+/// once.
 template <int kRows, int kVectors>
 void weight_gradient_rows(const SparseEntry* entries, std::uint32_t count, const float* padded,
                           float* sums, std::size_t padded_row, std::size_t sum_row) {
@@ -148,15 +149,14 @@ static void convolve_weight_gradient(const ConvolutionShape& shape, const float*
     const SparseEntry* entries = lists.by_channel + c * positions;
     const std::uint32_t count = lists.channel_counts[c];
     for (std::size_t ky = 0; ky < shape.kernel;) {
-      const std::size_t rows =
-          shape.kernel - ky < rows_at_once ? shape.kernel - ky : rows_at_once;
+      const std::size_t rows = shape.kernel - ky < rows_at_once ? shape.kernel - ky : rows_at_once;
       const float* window = padded + ky * padded_row;
       float* sums = transposed + ky * sum_row + c * shape.tap_pitch;
       for (std::size_t v = 0; v < vectors; v += kRowVectors) {
         const std::size_t left = vectors - v;
         const int block = static_cast<int>(left < kRowVectors ? left : kRowVectors);
-        const auto function = rows == 1 ? one_row_of(block, Counts{})
-                                        : rows_of_one(static_cast<int>(rows), Counts{});
+        const auto function =
+            rows == 1 ? one_row_of(block, Counts{}) : rows_of_one(static_cast<int>(rows), Counts{});
         function(entries, count, window + v * kWidth, sums + v * kWidth, padded_row, sum_row);
       }
       ky += rows;
@@ -171,9 +171,8 @@ template <int kVectors>
 void input_gradient_row(const SparseEntry* entries, std::uint32_t count, const float* taps,
                         float* window) {
   Vector total[kVectors];
-  unroll<kVectors>([&](auto v) __attribute__((always_inline)) {
-    total[v] = load(window + v * kWidth);
-  });
+  unroll<kVectors>([&](auto v)
+                       __attribute__((always_inline)) { total[v] = load(window + v * kWidth); });
   for (std::uint32_t i = 0; i < count; ++i) {
     const Vector value = broadcast(entries[i].value);
     const float* row = taps + entries[i].offset;
@@ -181,9 +180,8 @@ void input_gradient_row(const SparseEntry* entries, std::uint32_t count, const f
       total[v] = multiply_add(value, load(row + v * kWidth), total[v]);
     });
   }
-  unroll<kVectors>([&](auto v) __attribute__((always_inline)) {
-    store(window + v * kWidth, total[v]);
-  });
+  unroll<kVectors>([&](auto v)
+                       __attribute__((always_inline)) { store(window + v * kWidth, total[v]); });
 }
 
 template <int... kCounts>

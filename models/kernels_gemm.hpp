@@ -3,12 +3,12 @@
 #include "kernels.hpp"
 #include "kernels_simd.hpp"
 
-/// Matrix products for the skinny shapes of training with small batches: operands are read where they
-/// lie, nothing is packed.
+/// Matrix products for the skinny shapes of training with small batches: operands are read where
+/// they lie, nothing is packed.
 namespace covey::models::COVEY_KERNELS {
 
-/// Rows of C held in registers, two vectors each: 28 of 32 registers with AVX-512, 12 of 16 with AVX2,
-/// 8 of 16 where a product needs a register of its own.
+/// Rows of C held in registers, two vectors each: 28 of 32 registers with AVX-512, 12 of 16 with
+/// AVX2, 8 of 16 where a product needs a register of its own.
 #if defined(__AVX512F__)
 inline constexpr int kTileRows = 14;
 #elif defined(__FMA__) || defined(__aarch64__)
@@ -72,7 +72,8 @@ void multiply_tile(const GemmTask& task, const Tile& tile) {
     for (std::size_t k = 0; k < task.depth; ++k) {
       Vector columns[kVectors];
       unroll<kVectors>([&](auto v) __attribute__((always_inline)) {
-        columns[v] = load_column<kVectors, kPartial>(reinterpret_cast<const float*>(b), v, tile.tail);
+        columns[v] =
+            load_column<kVectors, kPartial>(reinterpret_cast<const float*>(b), v, tile.tail);
       });
       unroll<kRows>([&](auto m) __attribute__((always_inline)) {
         const char* address = groups[m / 3] + static_cast<std::size_t>(m % 3) * row_bytes;

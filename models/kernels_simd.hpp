@@ -46,8 +46,8 @@ COVEY_INLINE void unrolled(Sequence<I...>, [[maybe_unused]] F f) {
   (f(Constant<I>{}), ...);
 }
 
-/// f(Constant<0>) ... f(Constant<N - 1>). Arrays of vectors indexed so stay in registers, which a loop
-/// unrolled by pragma does not achieve with g++ 12.
+/// f(Constant<0>) ... f(Constant<N - 1>). Arrays of vectors indexed so stay in registers, which a
+/// loop unrolled by pragma does not achieve with g++ 12.
 template <int N, typename F>
 COVEY_INLINE void unroll(F f) {
   unrolled(typename MakeSequence<N>::Type{}, f);
@@ -107,18 +107,29 @@ COVEY_INLINE void store_first(float* p, int n, Vector v) {
 
 COVEY_INLINE Vector load_first(const float* p, int n) {
   switch (n) {
-    case 1: return Vector{p[0], 0, 0, 0};
-    case 2: return Vector{p[0], p[1], 0, 0};
-    case 3: return Vector{p[0], p[1], p[2], 0};
-    default: return load(p);
+    case 1:
+      return Vector{p[0], 0, 0, 0};
+    case 2:
+      return Vector{p[0], p[1], 0, 0};
+    case 3:
+      return Vector{p[0], p[1], p[2], 0};
+    default:
+      return load(p);
   }
 }
 COVEY_INLINE void store_first(float* p, int n, Vector v) {
   switch (n) {
-    case 3: p[2] = v[2]; [[fallthrough]];
-    case 2: p[1] = v[1]; [[fallthrough]];
-    case 1: p[0] = v[0]; break;
-    default: store(p, v);
+    case 3:
+      p[2] = v[2];
+      [[fallthrough]];
+    case 2:
+      p[1] = v[1];
+      [[fallthrough]];
+    case 1:
+      p[0] = v[0];
+      break;
+    default:
+      store(p, v);
   }
 }
 
@@ -164,14 +175,16 @@ COVEY_INLINE float fold_lanes(Vector v, Fold fold) {
 }
 
 COVEY_INLINE float sum_lanes(Vector v) {
-  return fold_lanes(v, [](auto a, auto b) __attribute__((always_inline)) { return a + b; });
+  return fold_lanes(
+      v, [](auto a, auto b) __attribute__((always_inline)) { return a + b; });
 }
 COVEY_INLINE float max_lanes(Vector v) {
-  return fold_lanes(v, [](auto a, auto b) __attribute__((always_inline)) { return a > b ? a : b; });
+  return fold_lanes(
+      v, [](auto a, auto b) __attribute__((always_inline)) { return a > b ? a : b; });
 }
 
-/// exp(x) for x <= 0, relative error below 2e-7: Cephes' expf (Moshier 1992), range reduction by ln 2
-/// in two parts and a polynomial of degree 5. Below -87 the result is about 1e-38.
+/// exp(x) for x <= 0, relative error below 2e-7: Cephes' expf (Moshier 1992), range reduction by ln
+/// 2 in two parts and a polynomial of degree 5. Below -87 the result is about 1e-38.
 COVEY_INLINE Vector exponential(Vector x) {
   const Vector lowest = broadcast(-87.0f);
   x = x < lowest ? lowest : x;

@@ -8,8 +8,8 @@
 /// One stage's share of a step. `batch` examples at a time, at most the workspace's chunk.
 namespace covey::models {
 
-/// What becomes of a parameter's gradient g: added to `values` (gradient), or, where `update` is set,
-/// values <- values - learning_rate * (g + proximal_mu * (values - anchor)) on the parameters
+/// What becomes of a parameter's gradient g: added to `values` (gradient), or, where `update` is
+/// set, values <- values - learning_rate * (g + proximal_mu * (values - anchor)) on the parameters
 /// themselves, in the pass that computes g.
 struct Descent {
   float* values = nullptr;  ///< R^d
@@ -20,8 +20,8 @@ struct Descent {
 
   /// Factor of g as it is added to values.
   float factor() const { return update ? -learning_rate : 1.0f; }
-  /// values[offset, offset + n) -= learning_rate * proximal_mu * (values - anchor), where asked for.
-  /// Before the gradient is added: both terms see the parameters before the step.
+  /// values[offset, offset + n) -= learning_rate * proximal_mu * (values - anchor), where asked
+  /// for. Before the gradient is added: both terms see the parameters before the step.
   void pull(const Kernels& kernels, std::size_t offset, std::size_t n) const {
     if (!update || proximal_mu == 0) return;
     kernels.pull(anchor + offset, n, learning_rate * proximal_mu, values + offset);

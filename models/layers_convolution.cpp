@@ -85,8 +85,8 @@ void convolution_backward(const ConvolutionStage& stage, const BackwardPass& pas
   const std::size_t size = pass.batch * stage.outputs();
   if (stage.relu) pass.kernels.relu_backward(pass.outputs, size, pass.gradient_outputs);
   descent.pull(pass.kernels, stage.bias, shape.channels_out);
-  pass.kernels.add_column_sums(pass.gradient_outputs, size / shape.channels_out,
-                               shape.channels_out, descent.factor(), descent.values + stage.bias);
+  pass.kernels.add_column_sums(pass.gradient_outputs, size / shape.channels_out, shape.channels_out,
+                               descent.factor(), descent.values + stage.bias);
   float* transposed = pass.buffers.weights_transposed;
   if (pass.gradient_inputs != nullptr) {
     // The pitch's unused floats must be zero: the kernels run over whole vectors.

@@ -62,8 +62,8 @@ void add_weight_gradient_rows(const DenseStage& stage, const BackwardPass& pass,
   pass.kernels.gemm(task);
 }
 
-/// Weight rows per turn: about 24 KiB, so that a row is read from memory once for the input's gradient,
-/// the proximal term and the update.
+/// Weight rows per turn: about 24 KiB, so that a row is read from memory once for the input's
+/// gradient, the proximal term and the update.
 std::size_t rows_per_turn(const DenseStage& stage) {
   constexpr std::size_t kTurnFloats = 6 * 1024;
   constexpr std::size_t kFewest = 14;  // one register tile of the widest kernels

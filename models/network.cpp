@@ -1,10 +1,8 @@
-#include <covey/models/network.hpp>
-
 #include <algorithm>
 #include <cmath>
-#include <utility>
-
 #include <covey/assert.hpp>
+#include <covey/models/network.hpp>
+#include <utility>
 
 #include "layers.hpp"
 #include "network_plan.hpp"
@@ -34,8 +32,7 @@ class Engine {
   }
 
   /// `scale`: 1 / size of the whole batch. Returns the sum of the losses.
-  double descend(const Batch& batch, float scale, const float* parameters,
-                 const Descent& descent) {
+  double descend(const Batch& batch, float scale, const float* parameters, const Descent& descent) {
     forward(batch, parameters);
     const SoftmaxResult result =
         kernels_.softmax(outputs_of(plan_.stages.size() - 1), batch.labels, batch.size,

@@ -1,17 +1,17 @@
 #include "network_plan.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <string>
 #include <utility>
-
-#include <fmt/format.h>
 
 namespace covey::models {
 
 namespace {
 
-// A description comes from a server: bounds that keep sizes far from overflow and an absurd one from
-// taking a device's memory. 2^28 parameters are 1 GiB; 2^26 activations per example 256 MiB.
+// A description comes from a server: bounds that keep sizes far from overflow and an absurd one
+// from taking a device's memory. 2^28 parameters are 1 GiB; 2^26 activations per example 256 MiB.
 constexpr std::uint64_t kMaxParameters = std::uint64_t{1} << 28;
 constexpr std::uint64_t kMaxActivations = std::uint64_t{1} << 26;
 constexpr std::uint32_t kMaxKernel = 64;
@@ -58,13 +58,12 @@ class Planner {
   Result<void> add_pool(const LayerSpec& layer);
   void add_relu();
   Result<void> check_sizes(std::uint64_t weights, std::uint64_t outputs) const;
-  std::size_t append_tensor(std::string name, std::vector<std::uint32_t> shape,
-                            std::size_t fan_in);
+  std::size_t append_tensor(std::string name, std::vector<std::uint32_t> shape, std::size_t fan_in);
   void append_stage(Stage stage);
   void count_product(std::size_t multiply_adds);
   Error refuse(const std::string& why) const {
-    return invalid_argument(fmt::format("layer {} ({}) {}", index_ + 1,
-                                        to_string(spec_.layers[index_].kind), why));
+    return invalid_argument(
+        fmt::format("layer {} ({}) {}", index_ + 1, to_string(spec_.layers[index_].kind), why));
   }
 
   const ModelSpec& spec_;
@@ -114,13 +113,18 @@ Result<void> Planner::run() {
 
 Result<void> Planner::add(const LayerSpec& layer) {
   switch (layer.kind) {
-    case LayerKind::kDense: return add_dense(layer);
-    case LayerKind::kConv2d: return add_convolution(layer);
-    case LayerKind::kMaxPool2d: return add_pool(layer);
+    case LayerKind::kDense:
+      return add_dense(layer);
+    case LayerKind::kConv2d:
+      return add_convolution(layer);
+    case LayerKind::kMaxPool2d:
+      return add_pool(layer);
     case LayerKind::kFlatten:
       shape_ = {static_cast<std::uint32_t>(product(shape_))};
       return {};
-    case LayerKind::kRelu: add_relu(); return {};
+    case LayerKind::kRelu:
+      add_relu();
+      return {};
   }
   return invalid_argument(fmt::format("layer {} has the unknown kind {}", index_ + 1,
                                       static_cast<unsigned>(layer.kind)));
@@ -132,16 +136,17 @@ Result<void> Planner::check_sizes(std::uint64_t weights, std::uint64_t outputs) 
                               plan_.layout.size() + weights, kMaxParameters));
   }
   if (plan_.sizes.activations + outputs > kMaxActivations) {
-    return refuse(fmt::format("gives {} values per example, {} with the layers before; at most {} work",
-                              outputs, plan_.sizes.activations + outputs, kMaxActivations));
+    return refuse(
+        fmt::format("gives {} values per example, {} with the layers before; at most {} work",
+                    outputs, plan_.sizes.activations + outputs, kMaxActivations));
   }
   return {};
 }
 
 Result<void> Planner::add_dense(const LayerSpec& layer) {
   if (shape_.size() != 1) {
-    return refuse(fmt::format("takes a vector but receives {}; put a flatten layer before it",
-                              text(shape_)));
+    return refuse(
+        fmt::format("takes a vector but receives {}; put a flatten layer before it", text(shape_)));
   }
   if (layer.units == 0) return refuse("has no units");
   // inputs <= 2^26 and units < 2^32: the product fits 64 bits
@@ -181,8 +186,8 @@ Result<void> Planner::add_convolution(const LayerSpec& layer) {
                  .channels_out = layer.units,
                  .kernel = layer.kernel,
                  .tap_pitch = round_up(std::size_t{layer.kernel} * shape_[2], kPitch)};
-  stage.weight = append_tensor(name + ".weight",
-                               {layer.kernel, layer.kernel, shape_[2], layer.units}, depth);
+  stage.weight =
+      append_tensor(name + ".weight", {layer.kernel, layer.kernel, shape_[2], layer.units}, depth);
   stage.bias = append_tensor(name + ".bias", {layer.units}, depth);
   count_product(positions * depth * layer.units);
   stage.padded = plan_.sizes.padded;

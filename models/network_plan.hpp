@@ -1,10 +1,9 @@
 #pragma once
 
+#include <covey/models/network.hpp>
 #include <cstddef>
 #include <variant>
 #include <vector>
-
-#include <covey/models/network.hpp>
 
 #include "kernels.hpp"
 
@@ -55,15 +54,15 @@ using Stage = std::variant<DenseStage, ConvolutionStage, PoolStage, ReluStage>;
 
 /// Floats (or entries) per example and per workspace that the stages need.
 struct BufferSizes {
-  std::size_t activations = 0;      ///< all stages' outputs, per example
-  std::size_t widest = 0;           ///< largest stage output, per example
-  std::size_t padded = 0;           ///< all convolutions' padded inputs, per example
-  std::size_t dense_outputs = 0;    ///< largest dense output that passes a gradient down
-  std::size_t transposed = 0;       ///< largest transposed convolution weights
-  std::size_t list_entries = 0;     ///< largest convolution output
+  std::size_t activations = 0;    ///< all stages' outputs, per example
+  std::size_t widest = 0;         ///< largest stage output, per example
+  std::size_t padded = 0;         ///< all convolutions' padded inputs, per example
+  std::size_t dense_outputs = 0;  ///< largest dense output that passes a gradient down
+  std::size_t transposed = 0;     ///< largest transposed convolution weights
+  std::size_t list_entries = 0;   ///< largest convolution output
   std::size_t list_channels = 0;
   std::size_t list_positions = 0;
-  std::size_t padded_widest = 0;    ///< largest padded image
+  std::size_t padded_widest = 0;  ///< largest padded image
 };
 
 /// A network ready to run. Immutable once made.

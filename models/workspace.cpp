@@ -8,8 +8,8 @@ namespace covey::models {
 
 namespace {
 
-/// Activations and their gradients of one chunk, 32 MiB: batches of 50 of the largest preset (the cnn,
-/// 0.44 MB an example) still run whole, evaluation of thousands of examples takes no more.
+/// Activations and their gradients of one chunk, 32 MiB: batches of 50 of the largest preset (the
+/// cnn, 0.44 MB an example) still run whole, evaluation of thousands of examples takes no more.
 constexpr std::size_t kChunkFloats = std::size_t{8} << 20;
 constexpr std::size_t kSmallestChunk = 16;
 

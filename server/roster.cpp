@@ -42,16 +42,18 @@ const Connection* Roster::find_device(ClientId client) const {
 }
 
 void Roster::join_pool(Connection& connection, std::uint64_t num_examples) {
-  connection.num_examples = num_examples;
-  if (connection.waiting()) return;
+  if (connection.waiting()) {
+    pool_[connection.pool_index].candidate.num_examples = num_examples;
+    return;
+  }
   connection.pool_index = pool_.size();
-  pool_.push_back(&connection);
+  pool_.push_back({{connection.client, num_examples}, &connection});
 }
 
 void Roster::leave_pool(Connection& connection) {
   if (!connection.waiting()) return;
   pool_[connection.pool_index] = pool_.back();
-  pool_[connection.pool_index]->pool_index = connection.pool_index;
+  pool_[connection.pool_index].connection->pool_index = connection.pool_index;
   pool_.pop_back();
   connection.pool_index = Connection::kNotWaiting;
 }
@@ -59,9 +61,7 @@ void Roster::leave_pool(Connection& connection) {
 std::vector<Candidate> Roster::candidates() const {
   std::vector<Candidate> candidates;
   candidates.reserve(pool_.size());
-  for (const Connection* connection : pool_) {
-    candidates.push_back({connection->client, connection->num_examples});
-  }
+  for (const Waiting& waiting : pool_) candidates.push_back(waiting.candidate);
   return candidates;
 }
 

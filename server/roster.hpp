@@ -21,7 +21,6 @@ struct Connection {
   ClientId client{};
   Role role = Role::kDevice;
   bool greeted = false;                  ///< a Hello was answered with Welcome
-  std::uint64_t num_examples = 0;        ///< as said at the last check-in
   std::size_t pool_index = kNotWaiting;  ///< its place among the waiting
   /// An upload whose slot was taken back while the device was sending: what is still in flight of
   /// it is nobody's fault and is ignored.
@@ -56,7 +55,11 @@ class Roster {
  private:
   std::unordered_map<ConnectionId, Connection> connections_;  // nodes: pointers to values stay good
   std::unordered_map<ClientId, Connection*> devices_;
-  std::vector<Connection*> pool_;
+  struct Waiting {
+    Candidate candidate;  // here and not behind the pointer: a draw reads the whole pool in a row
+    Connection* connection = nullptr;
+  };
+  std::vector<Waiting> pool_;
 };
 
 }  // namespace covey::server

@@ -20,6 +20,7 @@ client::ParticipantOptions participant_options(const Experiment& experiment, std
   options.conditions.precisions = {"fp32"};
   options.conditions.compressors = {"fp32"};
   options.request_bytes = request_bytes;
+  options.keep_finished_work = false;  // memory of the cohort's size; training again gives the same bytes
   return options;
 }
 

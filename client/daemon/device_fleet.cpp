@@ -8,7 +8,8 @@
 namespace covey::client {
 namespace {
 
-ParticipantOptions participant_options(ClientId client, std::uint64_t num_examples) {
+ParticipantOptions participant_options(ClientId client, std::uint64_t num_examples,
+                                       bool alone) {
   ParticipantOptions options;
   options.client = client;
   std::random_device device;  // devices that restart together should not come back together
@@ -17,6 +18,7 @@ ParticipantOptions participant_options(ClientId client, std::uint64_t num_exampl
   options.conditions.agent_version = "covey/" COVEY_VERSION;
   options.conditions.precisions = {"fp32"};
   options.conditions.compressors = {"fp32"};
+  options.keep_finished_work = alone;  // hundreds of devices would keep hundreds of models
   return options;
 }
 
@@ -44,8 +46,8 @@ Result<FleetResult> take_part(const FleetOptions& options) {
                               " has no examples in this run file's partition");
     }
     drivers.push_back(std::make_unique<Driver>(loop, std::move(dialer),
-                                               participant_options(client, examples), trainers,
-                                               workers, on_finished));
+                                               participant_options(client, examples, options.kits.size() == 1),
+                                               trainers, workers, on_finished));
   }
   running = drivers.size();
   loop.on_termination([&](int) {

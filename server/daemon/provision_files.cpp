@@ -122,7 +122,7 @@ Result<void> make_directory(const fs::path& path, mode_t mode) {
 Result<NewDirectory> NewDirectory::make(const fs::path& target, mode_t mode) {
   std::error_code error;
   if (fs::exists(target, error)) return already_there(target);
-  fs::path path = directory_of(target) / ("." + target.filename().string() + ".partial");
+  fs::path path = directory_of(target) / fmt::format(".{}.partial", target.filename().string());
   fs::remove_all(path, error);  // what a command that was killed left behind
   COVEY_TRY(make_directory(path, mode));
   return NewDirectory(target, std::move(path));

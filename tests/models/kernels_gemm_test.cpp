@@ -1,9 +1,8 @@
+#include <catch2/catch.hpp>
 #include <cmath>
+#include <covey/random.hpp>
 #include <string>
 #include <vector>
-
-#include <catch2/catch.hpp>
-#include <covey/random.hpp>
 
 #include "../../models/kernels.hpp"
 #include "network_reference.hpp"
@@ -36,7 +35,8 @@ double product_at(const GemmTask& task, std::size_t m, std::size_t n) {
 }
 
 /// One product with every start and relu, checking what lies beside C's columns too.
-void check_product(const Kernels& kernels, const Sizes& sizes, bool transposed, std::uint64_t seed) {
+void check_product(const Kernels& kernels, const Sizes& sizes, bool transposed,
+                   std::uint64_t seed) {
   RandomStream random(seed, RandomPurpose::kTraining);
   const std::size_t depth = sizes.depth * sizes.segments;
   const auto a = random_floats(random, sizes.rows * depth);

@@ -1,10 +1,9 @@
 // Replaces the program's operator new to count allocations on this thread.
+#include <catch2/catch.hpp>
+#include <covey/models/network.hpp>
 #include <cstdlib>
 #include <new>
 #include <vector>
-
-#include <catch2/catch.hpp>
-#include <covey/models/network.hpp>
 
 #include "network_reference.hpp"
 
@@ -31,10 +30,18 @@ void* operator new(std::size_t size, std::align_val_t alignment) {
 void* operator new[](std::size_t size, std::align_val_t alignment) {
   return counted(size, static_cast<std::size_t>(alignment));
 }
+void* operator new(std::size_t size, const std::nothrow_t&) noexcept {
+  return counted(size, __STDCPP_DEFAULT_NEW_ALIGNMENT__);
+}
+void* operator new[](std::size_t size, const std::nothrow_t&) noexcept {
+  return counted(size, __STDCPP_DEFAULT_NEW_ALIGNMENT__);
+}
 void operator delete(void* p) noexcept { std::free(p); }
 void operator delete[](void* p) noexcept { std::free(p); }
 void operator delete(void* p, std::size_t) noexcept { std::free(p); }
 void operator delete[](void* p, std::size_t) noexcept { std::free(p); }
+void operator delete(void* p, const std::nothrow_t&) noexcept { std::free(p); }
+void operator delete[](void* p, const std::nothrow_t&) noexcept { std::free(p); }
 void operator delete(void* p, std::align_val_t) noexcept { std::free(p); }
 void operator delete[](void* p, std::align_val_t) noexcept { std::free(p); }
 void operator delete(void* p, std::size_t, std::align_val_t) noexcept { std::free(p); }
@@ -54,8 +61,17 @@ TEST_CASE("training, gradients and evaluation allocate nothing, from the first s
       {{60}, {{kDense, 10, 0}}},
       {{784}, {{kDense, 200, 0}, {kRelu}, {kDense, 200, 0}, {kRelu}, {kDense, 10, 0}}},
       {{12, 12, 1},
-       {{kRelu}, {kConv2d, 8, 5}, {kRelu}, {kMaxPool2d, 0, 2}, {kConv2d, 16, 5}, {kRelu},
-        {kMaxPool2d, 0, 2}, {kFlatten}, {kDense, 24, 0}, {kRelu}, {kDense, 10, 0}}},
+       {{kRelu},
+        {kConv2d, 8, 5},
+        {kRelu},
+        {kMaxPool2d, 0, 2},
+        {kConv2d, 16, 5},
+        {kRelu},
+        {kMaxPool2d, 0, 2},
+        {kFlatten},
+        {kDense, 24, 0},
+        {kRelu},
+        {kDense, 10, 0}}},
       // in pieces: 70,000 activations an example
       {{64, 64, 1}, {{kConv2d, 16, 1}, {kMaxPool2d, 0, 8}, {kFlatten}, {kDense, 3, 0}}}};
   for (const ModelSpec& spec : specs) {

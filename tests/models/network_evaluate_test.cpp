@@ -1,9 +1,8 @@
+#include <catch2/catch.hpp>
 #include <cmath>
+#include <covey/models/network.hpp>
 #include <limits>
 #include <vector>
-
-#include <catch2/catch.hpp>
-#include <covey/models/network.hpp>
 
 #include "network_reference.hpp"
 
@@ -34,10 +33,9 @@ TEST_CASE("evaluation counts predictions and sums cross-entropies", "[network]")
   CHECK(evaluation.examples == 4);
   CHECK(evaluation.correct == 3);
   CHECK(evaluation.accuracy() == 0.75);
-  const double expected = (std::log(2 + std::exp(1.0)) - 1) +
-                          std::log(std::exp(2.0) + std::exp(1.0) + 1) +
-                          std::log(std::exp(-1.0) + std::exp(-2.0) + 1) +
-                          (std::log(2 * std::exp(5.0) + 1) - 5);
+  const double expected =
+      (std::log(2 + std::exp(1.0)) - 1) + std::log(std::exp(2.0) + std::exp(1.0) + 1) +
+      std::log(std::exp(-1.0) + std::exp(-2.0) + 1) + (std::log(2 * std::exp(5.0) + 1) - 5);
   CHECK(evaluation.loss_sum == Approx(expected).epsilon(1e-6));
 }
 
@@ -66,7 +64,8 @@ TEST_CASE("a diverged model shows in the loss", "[network]") {
     CHECK(std::isnan(model.evaluate({1, 2, 3}, {1}).loss_sum));
 
     // through relu and pooling
-    const ModelSpec spec{{4, 4, 1}, {{kConv2d, 3, 3}, {kRelu}, {kMaxPool2d, 0, 2}, {kFlatten}, {kDense, 3, 0}}};
+    const ModelSpec spec{
+        {4, 4, 1}, {{kConv2d, 3, 3}, {kRelu}, {kMaxPool2d, 0, 2}, {kFlatten}, {kDense, 3, 0}}};
     const auto network = Network::make(spec).value();
     auto problem = reference::random_problem(spec, 2, 1);
     problem.parameters[4] = bad;

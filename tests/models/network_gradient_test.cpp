@@ -1,10 +1,9 @@
 #include <algorithm>
+#include <catch2/catch.hpp>
 #include <cmath>
+#include <covey/models/network.hpp>
 #include <string>
 #include <vector>
-
-#include <catch2/catch.hpp>
-#include <covey/models/network.hpp>
 
 #include "network_reference.hpp"
 
@@ -23,29 +22,57 @@ struct NamedSpec {
 std::vector<NamedSpec> specs() {
   return {
       {"logistic", {{7}, {{kDense, 5, 0}}}},
-      {"two hidden layers", {{19}, {{kDense, 33, 0}, {kRelu}, {kDense, 70, 0}, {kRelu}, {kDense, 3, 0}}}},
+      {"two hidden layers",
+       {{19}, {{kDense, 33, 0}, {kRelu}, {kDense, 70, 0}, {kRelu}, {kDense, 3, 0}}}},
       {"hidden layer without relu", {{6}, {{kDense, 16, 0}, {kDense, 32, 0}, {kDense, 10, 0}}}},
-      {"relu on the input and twice", {{9}, {{kRelu}, {kDense, 8, 0}, {kRelu}, {kRelu}, {kDense, 4, 0}}}},
+      {"relu on the input and twice",
+       {{9}, {{kRelu}, {kDense, 8, 0}, {kRelu}, {kRelu}, {kDense, 4, 0}}}},
       {"relu on the scores", {{9}, {{kDense, 4, 0}, {kRelu}}}},
       {"convolution", {{5, 7, 3}, {{kConv2d, 6, 3}, {kRelu}, {kFlatten}, {kDense, 3, 0}}}},
       {"convolution without relu", {{4, 4, 2}, {{kConv2d, 17, 3}, {kFlatten}, {kDense, 3, 0}}}},
       {"even kernels",
-       {{6, 5, 2}, {{kConv2d, 5, 2}, {kRelu}, {kConv2d, 3, 4}, {kRelu}, {kFlatten}, {kDense, 2, 0}}}},
-      {"kernel of one", {{3, 3, 5}, {{kConv2d, 4, 1}, {kConv2d, 2, 1}, {kFlatten}, {kDense, 2, 0}}}},
-      {"kernel larger than the image", {{2, 3, 1}, {{kConv2d, 3, 5}, {kConv2d, 3, 7}, {kFlatten}, {kDense, 2, 0}}}},
+       {{6, 5, 2},
+        {{kConv2d, 5, 2}, {kRelu}, {kConv2d, 3, 4}, {kRelu}, {kFlatten}, {kDense, 2, 0}}}},
+      {"kernel of one",
+       {{3, 3, 5}, {{kConv2d, 4, 1}, {kConv2d, 2, 1}, {kFlatten}, {kDense, 2, 0}}}},
+      {"kernel larger than the image",
+       {{2, 3, 1}, {{kConv2d, 3, 5}, {kConv2d, 3, 7}, {kFlatten}, {kDense, 2, 0}}}},
       {"wide window rows",
-       {{4, 6, 3}, {{kConv2d, 37, 3}, {kRelu}, {kConv2d, 20, 5}, {kRelu}, {kConv2d, 70, 5}, {kFlatten}, {kDense, 3, 0}}}},
-      {"a row wider than a tile", {{2, 31, 2}, {{kConv2d, 4, 3}, {kRelu}, {kFlatten}, {kDense, 3, 0}}}},
+       {{4, 6, 3},
+        {{kConv2d, 37, 3},
+         {kRelu},
+         {kConv2d, 20, 5},
+         {kRelu},
+         {kConv2d, 70, 5},
+         {kFlatten},
+         {kDense, 3, 0}}}},
+      {"a row wider than a tile",
+       {{2, 31, 2}, {{kConv2d, 4, 3}, {kRelu}, {kFlatten}, {kDense, 3, 0}}}},
       {"pooling that leaves a rest",
        {{7, 8, 3}, {{kConv2d, 20, 3}, {kRelu}, {kMaxPool2d, 0, 3}, {kFlatten}, {kDense, 3, 0}}}},
       {"pooling first, then relu",
-       {{6, 6, 2}, {{kMaxPool2d, 0, 2}, {kRelu}, {kConv2d, 3, 3}, {kMaxPool2d, 0, 3}, {kRelu}, {kFlatten}, {kDense, 3, 0}}}},
+       {{6, 6, 2},
+        {{kMaxPool2d, 0, 2},
+         {kRelu},
+         {kConv2d, 3, 3},
+         {kMaxPool2d, 0, 3},
+         {kRelu},
+         {kFlatten},
+         {kDense, 3, 0}}}},
       {"pooling before relu",
        {{6, 6, 1}, {{kConv2d, 4, 3}, {kMaxPool2d, 0, 2}, {kRelu}, {kFlatten}, {kDense, 3, 0}}}},
       {"small cnn",
        {{12, 12, 1},
-        {{kConv2d, 8, 5}, {kRelu}, {kMaxPool2d, 0, 2}, {kConv2d, 16, 5}, {kRelu}, {kMaxPool2d, 0, 2},
-         {kFlatten}, {kDense, 24, 0}, {kRelu}, {kDense, 10, 0}}}},
+        {{kConv2d, 8, 5},
+         {kRelu},
+         {kMaxPool2d, 0, 2},
+         {kConv2d, 16, 5},
+         {kRelu},
+         {kMaxPool2d, 0, 2},
+         {kFlatten},
+         {kDense, 24, 0},
+         {kRelu},
+         {kDense, 10, 0}}}},
   };
 }
 
@@ -71,9 +98,11 @@ TEST_CASE("the reference gradient agrees with central differences", "[network]")
       const auto i = static_cast<std::size_t>(random.below(w.size()));
       const double before = w[i];
       w[i] = before + kStep;
-      const double above = reference::loss_and_gradient(spec, w, problem.inputs, problem.labels).loss;
+      const double above =
+          reference::loss_and_gradient(spec, w, problem.inputs, problem.labels).loss;
       w[i] = before - kStep;
-      const double below = reference::loss_and_gradient(spec, w, problem.inputs, problem.labels).loss;
+      const double below =
+          reference::loss_and_gradient(spec, w, problem.inputs, problem.labels).loss;
       w[i] = before;
       CAPTURE(i);
       // Truncation is of order kStep^2, rounding of order 1e-16 / kStep.
@@ -95,8 +124,8 @@ TEST_CASE("the engine's loss and gradient agree with the reference", "[network]"
     REQUIRE(problem.parameters.size() == network->num_parameters());
     Workspace workspace(*network, batch);
     std::vector<float> gradient(network->num_parameters(), 1e9f);
-    const double loss = network->gradient(workspace, problem.inputs, problem.labels,
-                                          problem.parameters, gradient);
+    const double loss =
+        network->gradient(workspace, problem.inputs, problem.labels, problem.parameters, gradient);
     const auto exact =
         reference::loss_and_gradient(spec, problem.exact(), problem.inputs, problem.labels);
     CHECK(loss == Approx(exact.loss).epsilon(1e-6));

@@ -1,11 +1,10 @@
 #include <algorithm>
+#include <catch2/catch.hpp>
 #include <cmath>
+#include <covey/models/network.hpp>
 #include <limits>
 #include <string>
 #include <vector>
-
-#include <catch2/catch.hpp>
-#include <covey/models/network.hpp>
 
 namespace {
 
@@ -44,11 +43,10 @@ TEST_CASE("a network names its tensors in the order of its layers", "[network]")
     const char* name;
     std::vector<std::uint32_t> shape;
   };
-  const std::vector<Expected> expected{
-      {"conv1.weight", {5, 5, 1, 32}},  {"conv1.bias", {32}},
-      {"conv2.weight", {5, 5, 32, 64}}, {"conv2.bias", {64}},
-      {"dense1.weight", {3136, 512}},   {"dense1.bias", {512}},
-      {"dense2.weight", {512, 10}},     {"dense2.bias", {10}}};
+  const std::vector<Expected> expected{{"conv1.weight", {5, 5, 1, 32}},  {"conv1.bias", {32}},
+                                       {"conv2.weight", {5, 5, 32, 64}}, {"conv2.bias", {64}},
+                                       {"dense1.weight", {3136, 512}},   {"dense1.bias", {512}},
+                                       {"dense2.weight", {512, 10}},     {"dense2.bias", {10}}};
   const auto& tensors = network.layout().tensors();
   REQUIRE(tensors.size() == expected.size());
   for (std::size_t i = 0; i < expected.size(); ++i) {
@@ -78,7 +76,8 @@ TEST_CASE("initial parameters are uniform within one over the root of the fan-in
   const std::vector<double> fan_in{25, 25, 800, 800, 3136, 3136, 512, 512};
   const auto& tensors = network.layout().tensors();
   for (std::size_t t = 0; t < tensors.size(); ++t) {
-    const auto values = std::span<const float>(parameters).subspan(tensors[t].offset, tensors[t].size());
+    const auto values =
+        std::span<const float>(parameters).subspan(tensors[t].offset, tensors[t].size());
     const double bound = 1 / std::sqrt(fan_in[t]);
     double most = 0;
     double sum = 0;
@@ -88,14 +87,16 @@ TEST_CASE("initial parameters are uniform within one over the root of the fan-in
     }
     CAPTURE(tensors[t].name);
     CHECK(most <= bound * 1.0000001);
-    CHECK(most > 0.7 * bound);  // ten uniform draws all within 0.7: chance 0.03, with this seed not so
+    CHECK(most >
+          0.7 * bound);  // ten uniform draws all within 0.7: chance 0.03, with this seed not so
     // six standard deviations of the mean of n uniform draws: 6 * bound / sqrt(3 n)
     CHECK(std::abs(sum) / static_cast<double>(values.size()) <=
           6 * bound / std::sqrt(3.0 * static_cast<double>(values.size())));
   }
 }
 
-TEST_CASE("a description whose layers do not fit is refused, naming layer and shapes", "[network]") {
+TEST_CASE("a description whose layers do not fit is refused, naming layer and shapes",
+          "[network]") {
   CHECK(refusal({{28, 28, 1}, {{kConv2d, 8, 3}, {kDense, 10, 0}}}) ==
         "layer 2 (dense) takes a vector but receives 28x28x8; put a flatten layer before it");
   CHECK(refusal({{784}, {{kConv2d, 8, 3}}}) ==
@@ -115,18 +116,19 @@ TEST_CASE("a description whose layers do not fit is refused, naming layer and sh
   CHECK(refusal({{4}, {{kDense, 1, 0}}}) ==
         "the model's last layer 1 (dense) gives 1; the loss needs one score per class, two or more "
         "(end with flatten and dense)");
-  CHECK(refusal({{4}, {{kRelu}}}) ==
-        "the model has nothing to train: no dense or conv2d layer");
+  CHECK(refusal({{4}, {{kRelu}}}) == "the model has nothing to train: no dense or conv2d layer");
   CHECK(refusal({{4}, {}}) == "the model has no layers");
   CHECK(refusal({{4}, {{static_cast<LayerKind>(99), 1, 1}}}) == "layer 1 has the unknown kind 99");
 }
 
 TEST_CASE("a description of absurd size is refused before anything is allocated", "[network]") {
   constexpr std::uint32_t kHuge = std::numeric_limits<std::uint32_t>::max();
-  CHECK(refusal({{kHuge, kHuge, kHuge}, {{kDense, 2, 0}}}).find("too many values") != std::string::npos);
+  CHECK(refusal({{kHuge, kHuge, kHuge}, {{kDense, 2, 0}}}).find("too many values") !=
+        std::string::npos);
   CHECK(refusal({{0}, {{kDense, 2, 0}}}).find("has no values") != std::string::npos);
   CHECK(refusal({{4, 4}, {{kDense, 2, 0}}}).find("has 2 dimensions") != std::string::npos);
-  CHECK(refusal({{1u << 26}, {{kDense, kHuge, 0}}}).find("parameters; at most") != std::string::npos);
+  CHECK(refusal({{1u << 26}, {{kDense, kHuge, 0}}}).find("parameters; at most") !=
+        std::string::npos);
   CHECK(refusal({{64, 64, 1u << 14}, {{kConv2d, kHuge, 64}}}).find("layer 1 (conv2d)") !=
         std::string::npos);
   CHECK(refusal({{4096, 4096, 1}, {{kConv2d, 64, 1}}}).find("values per example") !=

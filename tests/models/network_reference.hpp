@@ -1,6 +1,8 @@
 #pragma once
 
 #include <cmath>
+#include <covey/model_spec.hpp>
+#include <covey/random.hpp>
 #include <cstdint>
 #include <cstdlib>
 #include <optional>
@@ -8,11 +10,8 @@
 #include <string>
 #include <vector>
 
-#include <covey/model_spec.hpp>
-#include <covey/random.hpp>
-
-/// The networks of network.hpp once more, in double precision and as plainly as the definitions read:
-/// what the engine's results are compared with. One example at a time.
+/// The networks of network.hpp once more, in double precision and as plainly as the definitions
+/// read: what the engine's results are compared with. One example at a time.
 namespace covey::models::reference {
 
 struct Shape {
@@ -45,9 +44,14 @@ inline std::vector<Layer> plan(const ModelSpec& spec) {
         next.out.channels = layer.units;
         weights = k * k * shape.channels * layer.units;
         break;
-      case LayerKind::kMaxPool2d: next.out = {shape.height / k, shape.width / k, shape.channels}; break;
-      case LayerKind::kFlatten: next.out = {1, 1, shape.size()}; break;
-      case LayerKind::kRelu: break;
+      case LayerKind::kMaxPool2d:
+        next.out = {shape.height / k, shape.width / k, shape.channels};
+        break;
+      case LayerKind::kFlatten:
+        next.out = {1, 1, shape.size()};
+        break;
+      case LayerKind::kRelu:
+        break;
     }
     next.weight = offset;
     next.bias = offset + weights;
@@ -135,7 +139,8 @@ inline std::vector<double> backward(const Layer& layer, const std::vector<double
                                     std::vector<double>& gradient) {
   std::vector<double> dx(layer.in.size(), 0.0);
   if (has_weights(layer)) {
-    for (std::size_t o = 0; o < dy.size(); ++o) gradient[layer.bias + o % layer.spec.units] += dy[o];
+    for (std::size_t o = 0; o < dy.size(); ++o)
+      gradient[layer.bias + o % layer.spec.units] += dy[o];
     for_each_product(layer, [&](auto i, auto p, auto o) {
       gradient[p] += x[i] * dy[o];
       dx[i] += w[p] * dy[o];
@@ -150,7 +155,7 @@ inline std::vector<double> backward(const Layer& layer, const std::vector<double
 }
 
 struct LossAndGradient {
-  double loss = 0;               ///< mean over the batch
+  double loss = 0;  ///< mean over the batch
   std::size_t correct = 0;
   std::vector<double> gradient;  ///< of the mean loss
 };
@@ -166,7 +171,8 @@ inline LossAndGradient loss_and_gradient(const ModelSpec& spec, const std::vecto
   result.gradient.assign(w.size(), 0.0);
   for (std::size_t b = 0; b < labels.size(); ++b) {
     std::vector<std::vector<double>> values(1);
-    for (std::size_t i = 0; i < size; ++i) values[0].push_back(static_cast<double>(inputs[b * size + i]));
+    for (std::size_t i = 0; i < size; ++i)
+      values[0].push_back(static_cast<double>(inputs[b * size + i]));
     for (const Layer& layer : layers) values.push_back(forward(layer, w, values.back()));
     const std::vector<double>& logits = values.back();
     const auto label = static_cast<std::size_t>(labels[b]);

@@ -1,11 +1,10 @@
 #include <algorithm>
+#include <catch2/catch.hpp>
 #include <cmath>
+#include <covey/models/network.hpp>
 #include <string>
 #include <thread>
 #include <vector>
-
-#include <catch2/catch.hpp>
-#include <covey/models/network.hpp>
 
 #include "network_reference.hpp"
 
@@ -17,15 +16,24 @@ using enum LayerKind;
 
 ModelSpec small_cnn() {
   return {{12, 12, 1},
-          {{kConv2d, 8, 5}, {kRelu}, {kMaxPool2d, 0, 2}, {kConv2d, 16, 5}, {kRelu}, {kMaxPool2d, 0, 2},
-           {kFlatten}, {kDense, 24, 0}, {kRelu}, {kDense, 10, 0}}};
+          {{kConv2d, 8, 5},
+           {kRelu},
+           {kMaxPool2d, 0, 2},
+           {kConv2d, 16, 5},
+           {kRelu},
+           {kMaxPool2d, 0, 2},
+           {kFlatten},
+           {kDense, 24, 0},
+           {kRelu},
+           {kDense, 10, 0}}};
 }
 
 ModelSpec small_dense() {
   return {{65}, {{kDense, 130, 0}, {kRelu}, {kDense, 40, 0}, {kRelu}, {kDense, 10, 0}}};
 }
 
-/// Wide enough that a batch of 100 goes through the network in pieces: 70,000 activations an example.
+/// Wide enough that a batch of 100 goes through the network in pieces: 70,000 activations an
+/// example.
 ModelSpec wide() {
   return {{64, 64, 1}, {{kConv2d, 16, 1}, {kRelu}, {kMaxPool2d, 0, 8}, {kFlatten}, {kDense, 3, 0}}};
 }
@@ -72,17 +80,17 @@ TEST_CASE("a training step is the gradient followed by the optimiser's formula",
     const auto anchor = reference::random_problem(spec, 1, kSeed + 1).parameters;
     Workspace workspace(network, batch);
     std::vector<float> gradient(network.num_parameters());
-    const double loss = network.gradient(workspace, problem.inputs, problem.labels,
-                                         problem.parameters, gradient);
+    const double loss =
+        network.gradient(workspace, problem.inputs, problem.labels, problem.parameters, gradient);
     std::vector<float> expected = problem.parameters;
     for (std::size_t i = 0; i < expected.size(); ++i) {
       // w - lr * (g + mu * (w - anchor)), both terms at the parameters before the step
       expected[i] -= kLearningRate * (gradient[i] + proximal_mu * (expected[i] - anchor[i]));
     }
     std::vector<float> stepped = problem.parameters;
-    const double step_loss =
-        network.train_step(workspace, problem.inputs, problem.labels, stepped,
-                           {.learning_rate = kLearningRate, .proximal_mu = proximal_mu, .anchor = anchor});
+    const double step_loss = network.train_step(
+        workspace, problem.inputs, problem.labels, stepped,
+        {.learning_rate = kLearningRate, .proximal_mu = proximal_mu, .anchor = anchor});
     CHECK(step_loss == loss);
     CHECK(largest_difference(stepped, expected) < 2e-6);
     CHECK(largest_difference(stepped, problem.parameters) > 1e-3);
@@ -98,8 +106,8 @@ TEST_CASE("a batch that goes through in pieces has the gradient of the whole", "
   // all examples at once would need 70,000 activations each and two gradients of the widest stage
   REQUIRE(workspace.bytes() < kBatch * (70'000 + 2 * 65'536) * sizeof(float));
   std::vector<float> gradient(network.num_parameters());
-  const double loss = network.gradient(workspace, problem.inputs, problem.labels,
-                                       problem.parameters, gradient);
+  const double loss =
+      network.gradient(workspace, problem.inputs, problem.labels, problem.parameters, gradient);
   const auto exact =
       reference::loss_and_gradient(wide(), problem.exact(), problem.inputs, problem.labels);
   CHECK(loss == Approx(exact.loss).epsilon(1e-6));
@@ -165,7 +173,8 @@ TEST_CASE("the loss falls until a tiny problem is learnt", "[network]") {
     network.initialise(problem.parameters,
                        RandomStream(kSeed, RandomPurpose::kModelInitialisation));
     Workspace workspace(network, kBatch);
-    const double first = network.evaluate(workspace, problem.inputs, problem.labels, problem.parameters).loss();
+    const double first =
+        network.evaluate(workspace, problem.inputs, problem.labels, problem.parameters).loss();
     for (int i = 0; i < 600; ++i) {
       network.train_step(workspace, problem.inputs, problem.labels, problem.parameters,
                          {.learning_rate = 0.1f});

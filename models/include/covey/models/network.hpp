@@ -1,19 +1,19 @@
 #pragma once
 
+#include <covey/model_spec.hpp>
+#include <covey/parameter_vector.hpp>
+#include <covey/random.hpp>
+#include <covey/result.hpp>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <span>
 #include <vector>
 
-#include <covey/model_spec.hpp>
-#include <covey/parameter_vector.hpp>
-#include <covey/random.hpp>
-#include <covey/result.hpp>
-
 namespace covey::models {
 
-/// The optimiser step that follows a gradient: w <- w - learning_rate * (g + proximal_mu * (w - anchor)).
+/// The optimiser step that follows a gradient: w <- w - learning_rate * (g + proximal_mu * (w -
+/// anchor)).
 struct SgdStep {
   float learning_rate = 0.1f;
   float proximal_mu = 0;
@@ -33,8 +33,8 @@ struct Evaluation {
 
 class Workspace;
 
-/// A network planned from its description: shapes, offsets and buffer sizes are known before the first
-/// step. Immutable: any thread may use it, each with a Workspace of its own.
+/// A network planned from its description: shapes, offsets and buffer sizes are known before the
+/// first step. Immutable: any thread may use it, each with a Workspace of its own.
 class Network {
  public:
   /// Error naming the layer and the shapes when they do not fit.
@@ -78,8 +78,8 @@ class Network {
   std::unique_ptr<const Plan> plan_;
 };
 
-/// Every buffer that training and evaluation need, for batches of up to `max_batch`; allocated once.
-/// One thread at a time.
+/// Every buffer that training and evaluation need, for batches of up to `max_batch`; allocated
+/// once. One thread at a time.
 class Workspace {
  public:
   Workspace(const Network& network, std::size_t max_batch);

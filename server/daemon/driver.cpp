@@ -58,17 +58,31 @@ void Driver::on_open(ConnectionId id, std::shared_ptr<transport::Connection> con
 
 void Driver::on_frame(ConnectionId id, std::span<const std::byte> header, SharedBytes payload) {
   auto message = proto::decode_client_message(header, std::move(payload));
+  const auto peer = peers_.find(value_of(id));
+  if (peer == peers_.end()) return;
   if (message.ok()) {
+    if (const auto* check_in = std::get_if<CheckIn>(&*message)) {
+      remember(peer->second.connection->peer(), check_in->conditions.agent_version);
+    }
     tell(Received{id, std::move(*message)});
     return;
   }
-  const auto peer = peers_.find(value_of(id));
-  if (peer == peers_.end()) return;
   spdlog::warn("message refused peer={} reason=\"{}\"", peer->second.name, message.error().message);
   const auto connection = peer->second.connection;  // close() may end in on_closed
   connection->send(proto::encode(
       ServerMessage(Refusal{RefusalReason::kProtocol, message.error().message})));
   connection->close();
+}
+
+void Driver::remember(const transport::PeerIdentity& peer, const std::string& agent_version) {
+  if (peer.kind != transport::PeerIdentity::Kind::kDevice) return;
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  const auto unix_seconds = std::chrono::duration_cast<std::chrono::seconds>(now).count();
+  on_worker([this, client = peer.client, unix_seconds, agent_version]() -> std::optional<Event> {
+    const auto stored = store_.touch_client(client, unix_seconds, agent_version);
+    if (!stored.ok()) spdlog::warn("check-in not recorded: {}", stored.error().message);
+    return std::nullopt;
+  });
 }
 
 void Driver::on_closed(ConnectionId id, const Error& reason) {

@@ -56,6 +56,8 @@ class Driver {
   void on_open(ConnectionId id, std::shared_ptr<transport::Connection> connection);
   void on_frame(ConnectionId id, std::span<const std::byte> header, SharedBytes payload);
   void on_closed(ConnectionId id, const Error& reason);
+  /// Notes in the store that a device was here, and with which version.
+  void remember(const transport::PeerIdentity& peer, const std::string& agent_version);
 
   void tell(Event event);
   void carry_out(Actions& actions);

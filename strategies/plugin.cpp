@@ -25,7 +25,11 @@ Function* find(const Library& library, const char* symbol) {
 Result<Library> open(const std::string& path) {
   std::error_code code;
   if (!std::filesystem::is_regular_file(path, code)) {
-    return not_found(fmt::format("strategy plug-in {}: there is no such file", path));
+    const std::string from = std::filesystem::path(path).is_absolute()
+                                 ? ""
+                                 : fmt::format(" (looked for from the working directory, {})",
+                                               std::filesystem::current_path(code).string());
+    return not_found(fmt::format("strategy plug-in {}: there is no such file{}", path, from));
   }
   // An absolute path, because dlopen looks for a bare name in the system's library directories.
   const std::string absolute = std::filesystem::absolute(path, code).string();

@@ -100,7 +100,6 @@ void Driver::on_closed(std::uint64_t attempt, const Error& reason) {
   }
   ++attempt_;
   if (finished_) return;
-  spdlog::info("{}: disconnected reason=\"{}\"", name_, reason.message);
   tell(ConnectionLost{reason.message});
 }
 

@@ -1,12 +1,5 @@
 #pragma once
 
-#include <cstdint>
-#include <memory>
-#include <optional>
-#include <string>
-#include <variant>
-#include <vector>
-
 #include <covey/bytes.hpp>
 #include <covey/digest.hpp>
 #include <covey/ids.hpp>
@@ -15,6 +8,12 @@
 #include <covey/result.hpp>
 #include <covey/run_config.hpp>
 #include <covey/time.hpp>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
 
 /// The server's side of the protocol as a state machine: events in, actions out, time is an input.
 namespace covey::server {
@@ -54,8 +53,8 @@ struct UpdateJudged {
   UploadKey key;
   std::optional<std::pair<RejectReason, std::string>> rejection;
 };
-/// An upload could not be written (disk full) or read back. Behind a JudgeUpdate of the same key it is
-/// that action's answer.
+/// An upload could not be written (disk full) or read back. Behind a JudgeUpdate of the same key it
+/// is that action's answer.
 struct UploadFailed {
   UploadKey key;
   Error error;
@@ -63,7 +62,7 @@ struct UploadFailed {
 /// Answers ApplyStrategy.
 struct StrategyApplied {
   RoundNumber round{};
-  Result<SharedBytes> model;     ///< fp32 parameters of the new model
+  Result<SharedBytes> model;  ///< fp32 parameters of the new model
 };
 /// Answers CommitRound: it is durable now (or could not be made so, and the run stops).
 struct RoundStored {
@@ -77,8 +76,9 @@ struct ModelEvaluated {
   double loss = 0;
 };
 struct StopRequested {};
-using Event = std::variant<DeviceConnected, DeviceGone, Received, TimerFired, UploadOpened, UpdateJudged,
-                           UploadFailed, StrategyApplied, RoundStored, ModelEvaluated, StopRequested>;
+using Event =
+    std::variant<DeviceConnected, DeviceGone, Received, TimerFired, UploadOpened, UpdateJudged,
+                 UploadFailed, StrategyApplied, RoundStored, ModelEvaluated, StopRequested>;
 
 // ---- actions, to be carried out in order. OpenUpload, JudgeUpdate, ApplyStrategy, CommitRound and
 // EvaluateModel are each answered by one event, at once or later; a round does not close while an
@@ -120,8 +120,8 @@ struct BeginSum {
 struct ApplyStrategy {
   RoundNumber round{};
 };
-/// Make the round durable: model, strategy state, metrics, in one transaction. An abandoned round has no
-/// model and only leaves its metrics.
+/// Make the round durable: model, strategy state, metrics, in one transaction. An abandoned round
+/// has no model and only leaves its metrics.
 struct CommitRound {
   RoundMetrics metrics;
   std::optional<SharedBytes> model;
@@ -143,11 +143,13 @@ struct RunFinished {
   bool ok = true;
   std::string reason;
 };
-using Action = std::variant<Send, Close, SetTimer, OpenUpload, WriteUpload, DropUpload, JudgeUpdate, BeginSum,
-                            ApplyStrategy, CommitRound, EvaluateModel, PublishMetrics, Note, RunFinished>;
+using Action =
+    std::variant<Send, Close, SetTimer, OpenUpload, WriteUpload, DropUpload, JudgeUpdate, BeginSum,
+                 ApplyStrategy, CommitRound, EvaluateModel, PublishMetrics, Note, RunFinished>;
 using Actions = std::vector<Action>;
 
-/// Where the run stands when the coordinator starts: the initial model, or the last committed round.
+/// Where the run stands when the coordinator starts: the initial model, or the last committed
+/// round.
 struct RunState {
   RunId run{};
   RoundNumber round{};  ///< last committed round; 0: none yet
@@ -156,17 +158,19 @@ struct RunState {
 
 struct CoordinatorOptions {
   RunConfig config;
-  TrainingPlan plan;               ///< sent to every selected device
-  std::uint32_t population = 0;    ///< devices of the run: what min-available-clients = 0 stands for
-  std::size_t num_scalars = 0;     ///< of the strategy
-  bool evaluates = true;           ///< the driver answers EvaluateModel
+  TrainingPlan plan;             ///< sent to every selected device
+  std::uint32_t population = 0;  ///< devices of the run: what min-available-clients = 0 stands for
+  std::size_t num_scalars = 0;   ///< of the strategy
+  bool evaluates = true;         ///< the driver answers EvaluateModel
 };
 
 enum class Phase : std::uint8_t {
   kSelection,      ///< devices check in until there are enough, or the timeout
-  kConfiguration,  ///< the cohort is drawn and sent its assignments; secure aggregation's key exchange goes here
-  kReporting,      ///< until everyone reported, or the quorum at the deadline; unmasking goes at its end
-  kCommit,         ///< the strategy is applied and the round made durable; then it is evaluated
+  kConfiguration,  ///< the cohort is drawn and sent its assignments; secure aggregation's key
+                   ///< exchange goes here
+  kReporting,  ///< until everyone reported, or the quorum at the deadline; unmasking goes at its
+               ///< end
+  kCommit,     ///< the strategy is applied and the round made durable; then it is evaluated
   kStopping,
   kFinished,
 };

@@ -8,8 +8,6 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <covey/assert.hpp>
-#include <limits>
 #include <utility>
 
 #include "event_loop_internals.hpp"
@@ -38,21 +36,6 @@ bool wants_more(int ssl_error) {
 }
 
 }  // namespace
-
-OutgoingFrame::OutgoingFrame(proto::Encoded frame)
-    : head_(std::move(frame.header)), payload_(std::move(frame.payload)) {
-  const std::size_t body = size();
-  COVEY_ASSERT(body > 0 && body <= std::numeric_limits<std::uint32_t>::max());
-  std::array<std::byte, kFramePrefixBytes> prefix{};
-  write_prefix({static_cast<std::uint32_t>(body), static_cast<std::uint32_t>(head_.size())},
-               prefix);
-  head_.insert(head_.begin(), prefix.begin(), prefix.end());
-}
-
-std::span<const std::byte> OutgoingFrame::rest() const {
-  if (sent_ < head_.size()) return std::span(head_).subspan(sent_);
-  return payload_.span().subspan(sent_ - head_.size());
-}
 
 TlsConnection::TlsConnection(EventLoop& loop, tcp::socket socket, Options options,
                              ConnectionHandlers handlers)

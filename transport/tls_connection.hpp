@@ -9,25 +9,10 @@
 
 #include "asio.hpp"
 #include "frame_reader.hpp"
+#include "outgoing_frame.hpp"
 #include "tls_context.hpp"
 
 namespace covey::transport {
-
-/// A frame on its way out. The payload is written from where it lies.
-class OutgoingFrame {
- public:
-  explicit OutgoingFrame(proto::Encoded frame);
-  /// What can be written in one go; never empty before `done`.
-  std::span<const std::byte> rest() const;
-  void advance(std::size_t count) { sent_ += count; }
-  bool done() const { return sent_ == size(); }
-  std::size_t size() const { return head_.size() + payload_.size(); }
-
- private:
-  std::vector<std::byte> head_;  ///< prefix and header
-  SharedBytes payload_;
-  std::size_t sent_ = 0;
-};
 
 /// Connection over a connected TCP socket, either end. OpenSSL works directly on the non-blocking
 /// socket; Asio only tells when it is ready. A pending wait keeps the object alive, so it lives

@@ -100,8 +100,15 @@ void Participant::resume_task(Step step) {
       return;
     case Stage::kTrained:
       return report(step);
-    case Stage::kDeclined:
-      return decline(step, task_->declined);
+    case Stage::kDeclined: {
+      if (!task_->decline_told) return decline(step, task_->declined);
+      // The server knows and asks again: it tries an abandoned round once more. What failed then may
+      // work now; if not, the growing pause bounds what it costs.
+      Assignment again = std::move(task_->assignment);
+      task_.emplace();
+      task_->assignment = std::move(again);
+      return begin_task(step);
+    }
   }
 }
 
@@ -112,6 +119,7 @@ void Participant::decline(Step step, std::string reason) {
   step.actions.push_back(Send{Decline{assignment.run, assignment.round, reason}});
   task_->stage = Stage::kDeclined;
   task_->declined = std::move(reason);
+  task_->decline_told = true;
   if (task_->download) stale_requests_ += task_->download->outstanding();
   task_->download.reset();
   if (!options_.keep_finished_work) model_.reset();

@@ -3,12 +3,13 @@
 #include <algorithm>
 #include <utility>
 
-#include <covey/random.hpp>
 
 namespace covey::simulation {
 namespace {
 
 constexpr std::size_t kFramePrefix = 8;  // bytes in front of every frame on the wire
+// A round that fails so often will not succeed: at 99% failures each, one in 23,000 would get here.
+constexpr std::uint32_t kMostAbandoned = 1000;
 
 client::ParticipantOptions participant_options(const Experiment& experiment, std::uint32_t device,
                                                std::uint32_t request_bytes) {
@@ -218,9 +219,9 @@ void Fleet::carry_out(DeviceIndex index, client::Actions& actions) {
 void Fleet::start_training(DeviceIndex index, client::TrainingTask task) {
   Device& device = devices_[index];
   const FleetConfig& fleet = experiment_.config.fleet;
-  const std::uint64_t seed = experiment_.config.seed;
-  const auto client = static_cast<ClientId>(index);
   cancel_training(index);
+  device.tasks_of_round = device.last_round == task.round ? device.tasks_of_round + 1 : 0;
+  device.last_round = task.round;
 
   Training training;
   training.number = ++trainings_;
@@ -228,12 +229,9 @@ void Fleet::start_training(DeviceIndex index, client::TrainingTask task) {
   training.round = task.round;
   std::uint32_t epochs = task.plan.local_epochs;
   // Stragglers manage x epochs of E, x uniform in [1, E] (Li et al. 2020, section 5.2).
-  const bool straggles =
-      RandomStream(seed, RandomPurpose::kStraggler, task.round, client).uniform() < fleet.stragglers;
-  if (straggles) {
-    RandomStream random(seed, RandomPurpose::kStraggler, task.round, client);
-    random.uniform();
-    const std::uint32_t managed = 1 + static_cast<std::uint32_t>(random.below(epochs));
+  RandomStream straggler = misfortune(index, RandomPurpose::kStraggler);
+  if (straggler.uniform() < fleet.stragglers) {
+    const std::uint32_t managed = 1 + static_cast<std::uint32_t>(straggler.below(epochs));
     if (!task.plan.accept_partial_work) {
       training.failure = failed("a straggler: " + std::to_string(managed) + " of " +
                                 std::to_string(epochs) + " epochs done in time");
@@ -244,7 +242,7 @@ void Fleet::start_training(DeviceIndex index, client::TrainingTask task) {
       static_cast<double>(experiment_.shards[index].train.size()) * static_cast<double>(epochs);
   training.took = from_seconds(examples * experiment_.network.training_flops_per_example() /
                                device.traits.flops_per_s);
-  RandomStream dropout(seed, RandomPurpose::kDropout, task.round, client);
+  RandomStream dropout = misfortune(index, RandomPurpose::kDropout);
   if (dropout.uniform() < fleet.dropout) {
     training.leaves = true;
     training.took = from_seconds(seconds(training.took) * dropout.uniform());
@@ -255,6 +253,15 @@ void Fleet::start_training(DeviceIndex index, client::TrainingTask task) {
   }
   queue_.push(due, TrainingDone{index, training.number});
   device.training = std::move(training);
+}
+
+RandomStream Fleet::misfortune(DeviceIndex index, RandomPurpose purpose) const {
+  const Device& device = devices_[index];
+  RandomStream random(experiment_.config.seed, purpose, device.last_round, static_cast<ClientId>(index));
+  // A round that was abandoned and is tried again draws anew; otherwise the same devices would fail for
+  // ever. Two 64-bit draws is what one task takes.
+  for (std::uint64_t i = 0; i < 2 * device.tasks_of_round; ++i) random.next_u64();
+  return random;
 }
 
 void Fleet::cancel_training(DeviceIndex index) {
@@ -362,6 +369,15 @@ std::optional<server::Event> Fleet::compute(server::Action& action) {
 }
 
 void Fleet::publish(const RoundMetrics& metrics) {
+  abandoned_in_a_row_ = metrics.committed ? 0 : abandoned_in_a_row_ + 1;
+  if (abandoned_in_a_row_ == kMostAbandoned) {
+    internal_error_ = failed(
+        "round " + std::to_string(value_of(metrics.round)) + " was abandoned " +
+        std::to_string(kMostAbandoned) + " times in a row: " + std::to_string(metrics.accepted) +
+        " of " + std::to_string(metrics.selected) +
+        " selected devices reported the last time; lower selection.quorum, or the fleet's dropout or "
+        "stragglers");
+  }
   result_.rounds.push_back(metrics);
   if (options_.on_round) options_.on_round(metrics);
 }

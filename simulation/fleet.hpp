@@ -8,6 +8,7 @@
 
 #include <covey/client/participant.hpp>
 #include <covey/proto/codec.hpp>
+#include <covey/random.hpp>
 #include <covey/server/round_coordinator.hpp>
 #include <covey/server/update_pipeline.hpp>
 #include <covey/server/upload_spool.hpp>
@@ -87,6 +88,8 @@ class Fleet {
     std::uint64_t timer_generation = 0;
     Time offline_until{};
     std::optional<Training> training;
+    RoundNumber last_round{};            ///< of its last task
+    std::uint64_t tasks_of_round = 0;    ///< a round that was abandoned is tried again
   };
 
   void dispatch(Event event);
@@ -105,6 +108,7 @@ class Fleet {
   void send_up(DeviceIndex device, ClientMessage message);
   void start_training(DeviceIndex device, client::TrainingTask task);
   void cancel_training(DeviceIndex device);
+  RandomStream misfortune(DeviceIndex device, RandomPurpose purpose) const;
 
   void tell_server(server::Event event);
   void carry_out(server::Actions& actions);
@@ -127,6 +131,7 @@ class Fleet {
   Time now_{};
   std::uint64_t server_timer_generation_ = 0;
   std::uint64_t trainings_ = 0;
+  std::uint32_t abandoned_in_a_row_ = 0;
   std::vector<server::Event> server_inbox_;  ///< answers to the server's own computing, still to be told
   bool telling_server_ = false;
   std::optional<server::RunFinished> finished_;

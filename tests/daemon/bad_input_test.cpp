@@ -74,6 +74,9 @@ TEST_CASE("data that is missing or damaged is named with its place") {
   for (const char* name : {"train-images-idx3-ubyte", "t10k-images-idx3-ubyte"}) {
     write_file(folder / ("mnist/" + std::string(name)), std::string("\0\0\x08\x03\0\0\0\x02\0\0\0\x1c", 12));
   }
+  for (const char* name : {"train-labels-idx1-ubyte", "t10k-labels-idx1-ubyte"}) {
+    write_file(folder / ("mnist/" + std::string(name)), std::string("\0\0\x08\x01\0\0\0\x02\1\2", 10));
+  }
   const auto truncated = simulate(folder, mnist, {"--data", folder.path()});
   CHECK(truncated.code == 2);
   CHECK(names(truncated, "train-images-idx3-ubyte"));

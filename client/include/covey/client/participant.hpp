@@ -136,6 +136,7 @@ class Participant {
     bool reported = false;  ///< at least once
     bool decided = false;   ///< accepted or rejected
     std::string declined;   ///< why
+    bool decline_told = false;  ///< to the server
   };
   struct KeptModel {
     Digest digest;

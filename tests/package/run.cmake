@@ -25,7 +25,7 @@ endfunction()
 
 # A strategy needs only what core and strategies need: the rest may be absent.
 set(absent)
-foreach(package Boost Protobuf SQLite3 SQLiteCpp Eigen3 ZLIB spdlog CLI11 Torch)
+foreach(package Boost Protobuf SQLite3 SQLiteCpp ZLIB spdlog CLI11 Torch)
   list(APPEND absent -D CMAKE_DISABLE_FIND_PACKAGE_${package}=ON)
 endforeach()
 build_outside(${CMAKE_CURRENT_LIST_DIR}/strategy strategy ${absent})

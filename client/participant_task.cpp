@@ -320,7 +320,7 @@ void Participant::on_message(Step step, UploadGrant grant) {
     return violation(step, status.error().message);
   }
   failures_ = 0;
-  while (auto chunk = upload_->next_chunk(max_chunk_bytes_)) {
+  while (auto chunk = upload_->next_chunk(std::min(options_.request_bytes, max_chunk_bytes_))) {
     step.actions.push_back(Send{*std::move(chunk)});
   }
 }

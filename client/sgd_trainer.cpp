@@ -108,6 +108,8 @@ Result<LossSum> SgdTrainer::Engine::run_epochs(const models::DataSet& data,
   RandomStream random(plan.seed, RandomPurpose::kTraining, task.round, task.client);
   LossSum loss;
   for (std::uint32_t epoch = 1; epoch <= epochs; ++epoch) {
+    const bool short_of_time = control.wrap_up && control.wrap_up->load(std::memory_order_relaxed);
+    if (epoch > 1 && short_of_time && plan.accept_partial_work) break;
     random.shuffle(std::span(order));
     for (std::size_t begin = 0; begin < order.size(); begin += batch) {
       if (control.cancelled && control.cancelled->load(std::memory_order_relaxed)) {

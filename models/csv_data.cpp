@@ -156,9 +156,9 @@ struct Classes {
   std::uint32_t count = 0;
 };
 
-/// Labels that are all whole numbers from 0 are class numbers; others are names, numbered in
-/// alphabetical order.
-Classes number_classes(const std::vector<std::string>& names) {
+/// Labels that are all whole numbers from 0 are class numbers; labels that are no numbers are names,
+/// numbered in alphabetical order. A mixture is a mistake in the table.
+Result<Classes> number_classes(const std::vector<std::string>& names) {
   Classes classes;
   std::uint32_t largest = 0;
   for (const std::string& name : names) {
@@ -170,6 +170,12 @@ Classes number_classes(const std::vector<std::string>& names) {
   if (classes.of_label_id.size() == names.size()) {
     classes.count = largest + 1;
     return classes;
+  }
+  const auto is_number = [](const std::string& name) { return number_of(name).has_value(); };
+  if (std::ranges::any_of(names, is_number)) {
+    const std::string& odd = names[classes.of_label_id.size()];
+    return malformed("label \"" + odd + "\" is not a class: labels are whole numbers from 0 to " +
+                     std::to_string(kMaxClasses - 1) + ", or names without any number among them");
   }
   std::vector<std::string> sorted = names;
   std::ranges::sort(sorted);
@@ -209,7 +215,9 @@ Result<FederatedData> load_csv(const std::string& path, const DataConfig& config
   COVEY_ASSIGN(const Table table, read_rows(reader, columns));
   if (table.label_ids.empty()) return malformed(path + ": has a header and no rows");
 
-  const Classes classes = number_classes(table.label_names);
+  const auto numbered = number_classes(table.label_names);
+  if (!numbered.ok()) return with_context(path, numbered.error());
+  const Classes& classes = *numbered;
   const std::size_t num_features = columns.num_features();
   const auto groups = rows_by_user(table);
   FederatedBuilder builder(num_features);

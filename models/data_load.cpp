@@ -29,13 +29,14 @@ Result<std::string> find_data(const std::string& path, const std::string& data_d
       path, looked));
 }
 
-Result<FederatedData> load_named(const RunConfig& config, const std::string& data_directory) {
+Result<FederatedData> load_named(const RunConfig& config, const std::string& data_directory,
+                                 DataParts parts) {
   const DataConfig& data = config.data;
   if (data.source == "synthetic") {
     return make_synthetic(data, config.partition.clients, config.seed);
   }
   if (data.source == "mnist" && data.path.empty()) {
-    if (!data_directory.empty()) return load_mnist(data_directory);
+    if (!data_directory.empty()) return load_mnist(data_directory, parts);
     return not_found(
         "data.source \"mnist\": no data directory is named; use --data or COVEY_DATA, or "
         "data.path");
@@ -48,16 +49,17 @@ Result<FederatedData> load_named(const RunConfig& config, const std::string& dat
     return invalid_argument(fmt::format("data.source \"{}\" needs data.path", data.source));
   }
   COVEY_ASSIGN(const std::string path, find_data(data.path, data_directory));
-  if (data.source == "mnist") return load_mnist(path);
+  if (data.source == "mnist") return load_mnist(path, parts);
   if (data.source == "csv") return load_csv(path, data, config.seed);
   return load_leaf(path, data, config.seed);
 }
 
 }  // namespace
 
-Result<FederatedData> load_data(const RunConfig& config, const std::string& data_directory) {
+Result<FederatedData> load_data(const RunConfig& config, const std::string& data_directory,
+                                DataParts parts) {
   try {
-    return load_named(config, data_directory);
+    return load_named(config, data_directory, parts);
   } catch (const std::bad_alloc&) {
     return failed(
         fmt::format("data.source \"{}\": not enough memory for this data set", config.data.source));

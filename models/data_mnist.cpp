@@ -60,10 +60,16 @@ Result<DataSet> load_part(const std::string& directory, const std::string& part)
 
 }  // namespace
 
-Result<FederatedData> load_mnist(const std::string& directory) {
+Result<FederatedData> load_mnist(const std::string& directory, DataParts parts) {
   FederatedData data;
-  COVEY_ASSIGN(data.train, load_part(directory, "train"));
+  if (parts == DataParts::kAll) {
+    COVEY_ASSIGN(data.train, load_part(directory, "train"));
+  }
   COVEY_ASSIGN(data.test, load_part(directory, "t10k"));
+  if (parts == DataParts::kTestOnly) {
+    COVEY_ASSIGN(data.train, DataSet::from_bytes(data.test.shape(), {}, kByteScale, {}, kDigits));
+    return data;
+  }
   if (data.train.shape() != data.test.shape()) {
     return malformed(fmt::format("{}: training images are {}x{}, test images {}x{}", directory,
                                  data.train.shape()[0], data.train.shape()[1], data.test.shape()[0],

@@ -14,6 +14,8 @@ constexpr Duration kShortestWait = std::chrono::milliseconds(10);
 
 // A device that cannot be used now comes back in a minute or two, unless the run file asks for
 // longer.
+constexpr Duration kReliefMin = std::chrono::seconds(5);   // a disk is not emptied faster
+constexpr Duration kReliefMax = std::chrono::seconds(20);
 constexpr Duration kBusyMin = std::chrono::seconds(60);
 constexpr Duration kBusyMax = std::chrono::seconds(120);
 
@@ -55,6 +57,7 @@ RoundCoordinator::State::Times::Times(const RunConfig& config)
       chunk(from_seconds(config.server.chunk_bytes / kSlowestLink)) {
   retry.delay_min = at_least(Duration(0), config.selection.retry_min_s);
   retry.delay_max = std::max(retry.delay_min, from_seconds(config.selection.retry_max_s));
+  relief = {std::max(retry.delay_min, kReliefMin), std::max(retry.delay_max, kReliefMax)};
   busy = {std::max(retry.delay_min, kBusyMin), std::max(retry.delay_max, kBusyMax)};
 }
 
@@ -69,8 +72,13 @@ RoundCoordinator::State::State(CoordinatorOptions options_in, RunState state_in)
       run(state_in.run),
       committed(state_in.round),
       model(std::move(state_in.model)),
-      model_digest(sha256(model.span())),
-      slots(options.config.selection.max_uploads) {}
+      model_digest(model.digest()),
+      slots(options.config.selection.max_uploads) {
+  metrics.round = committed;
+  if (state_in.metrics) metrics = *state_in.metrics;
+  last_accuracy = metrics.accuracy;
+  last_loss = metrics.loss;
+}
 
 RoundCoordinator::RoundCoordinator(CoordinatorOptions options, RunState state)
     : state_(std::make_unique<State>(std::move(options), std::move(state))) {}
@@ -95,12 +103,15 @@ std::string RoundCoordinator::status_json(Time now) const { return state_->statu
 // ---- selection and configuration
 
 void RoundCoordinator::State::start(Time now, Actions& actions) {
-  if (value_of(committed) >= options.config.num_rounds) {
-    finish({true, fmt::format("all {} rounds are done", options.config.num_rounds)},
-           RefusalReason::kRunFinished, actions);
+  if (value_of(committed) == 0) return enter_selection(now);
+  // Behind the last committed round, whose evaluation may have been lost with the process.
+  phase = Phase::kCommit;
+  if (evaluation_due() && !metrics.accuracy) {
+    awaiting = Awaiting::kEvaluation;
+    actions.emplace_back(EvaluateModel{committed, model});
     return;
   }
-  enter_selection(now);
+  go_on(now, actions);
 }
 
 void RoundCoordinator::State::settle(Time now, Actions& actions) {
@@ -180,6 +191,9 @@ void RoundCoordinator::State::on(Time now, TimerFired&, Actions& actions) {
     liveness_at.reset();
   } else if (phase == Phase::kReporting && liveness_at && *liveness_at <= now) {
     check_liveness(now, actions);
+  } else if (phase == Phase::kCommit && store_again && *store_again <= now) {
+    store_again.reset();
+    actions.emplace_back(CommitRound{metrics, candidate});
   }
 }
 
@@ -228,7 +242,7 @@ void RoundCoordinator::State::close_reporting(Time now, Actions& actions) {
 
 void RoundCoordinator::State::arm_timer(Actions& actions) {
   std::optional<Time> earliest;
-  for (const auto& due : {selection_at, selection_opens, deadline, liveness_at}) {
+  for (const auto& due : {selection_at, selection_opens, deadline, liveness_at, store_again}) {
     if (due && (!earliest || *due < *earliest)) earliest = due;
   }
   if (!earliest || earliest == timer) return;

@@ -32,13 +32,9 @@ void RoundCoordinator::State::on(Time now, StrategyApplied& event, Actions& acti
 
 void RoundCoordinator::State::on(Time now, RoundStored& event, Actions& actions) {
   if (awaiting != Awaiting::kStore || event.round != round()) return;
+  if (!event.stored.ok()) return store_failed(now, event.stored.error(), actions);
   awaiting = Awaiting::kNothing;
-  if (!event.stored.ok()) {
-    const auto reason = fmt::format("round {} could not be made durable: {}", value_of(round()),
-                                    event.stored.error().message);
-    finish({false, reason}, RefusalReason::kShuttingDown, actions);
-    return;
-  }
+  store_failures = 0;
   announce_round_over(actions);
   if (!candidate) {
     ++attempt;
@@ -51,7 +47,7 @@ void RoundCoordinator::State::on(Time now, RoundStored& event, Actions& actions)
     attempt = 0;
     model = std::move(*candidate);
     candidate.reset();
-    model_digest = sha256(model.span());
+    model_digest = model.digest();
   }
   if (phase == Phase::kStopping) {
     if (metrics.committed) actions.emplace_back(PublishMetrics{metrics});
@@ -59,14 +55,34 @@ void RoundCoordinator::State::on(Time now, RoundStored& event, Actions& actions)
     return;
   }
   if (!metrics.committed) return;
-  const RunConfig& config = options.config;
-  const bool last = value_of(committed) >= config.num_rounds;
-  if (options.evaluates && (last || value_of(committed) % std::max(config.eval_every, 1U) == 0)) {
+  if (evaluation_due()) {
     awaiting = Awaiting::kEvaluation;
     actions.emplace_back(EvaluateModel{committed, model});
     return;
   }
   complete_round(now, actions);
+}
+
+/// A full disk is no reason to lose a round that is summed: nobody has been told of it, the devices wait.
+void RoundCoordinator::State::store_failed(Time now, const Error& error, Actions& actions) {
+  const auto reason =
+      fmt::format("round {} could not be made durable: {}", value_of(round()), error.message);
+  if (phase == Phase::kStopping) {
+    finish({false, reason}, RefusalReason::kShuttingDown, actions);
+    return;
+  }
+  constexpr Duration kFirstWait = std::chrono::seconds(2);
+  constexpr std::uint32_t kMostDoublings = 5;  // 64 s
+  const Duration wait = kFirstWait * (1U << std::min(store_failures, kMostDoublings));
+  ++store_failures;
+  store_again = now + wait;
+  actions.emplace_back(Note{fmt::format("{}; trying again in {:.0f} s", reason, seconds(wait))});
+}
+
+bool RoundCoordinator::State::evaluation_due() const {
+  const RunConfig& config = options.config;
+  return options.evaluates && (value_of(committed) >= config.num_rounds ||
+                               value_of(committed) % std::max(config.eval_every, 1U) == 0);
 }
 
 void RoundCoordinator::State::announce_round_over(Actions& actions) {
@@ -87,6 +103,11 @@ void RoundCoordinator::State::on(Time now, ModelEvaluated& event, Actions& actio
 
 void RoundCoordinator::State::complete_round(Time now, Actions& actions) {
   actions.emplace_back(PublishMetrics{metrics});
+  go_on(now, actions);
+}
+
+/// Behind a committed round: the end of the run, or the next round.
+void RoundCoordinator::State::go_on(Time now, Actions& actions) {
   const RunConfig& config = options.config;
   if (value_of(committed) >= config.num_rounds) {
     finish({true, fmt::format("all {} rounds are done", config.num_rounds)},
@@ -105,6 +126,11 @@ void RoundCoordinator::State::complete_round(Time now, Actions& actions) {
 
 void RoundCoordinator::State::on(Time, StopRequested&, Actions& actions) {
   if (over()) return;
+  if (store_again) {
+    finish({false, fmt::format("stopped before round {} could be made durable", value_of(round()))},
+           RefusalReason::kShuttingDown, actions);
+    return;
+  }
   if (awaiting == Awaiting::kStore) {  // its outcome still belongs to the run
     phase = Phase::kStopping;
     dismiss_everyone(RefusalReason::kShuttingDown, "the server is stopping", actions);
@@ -128,6 +154,7 @@ void RoundCoordinator::State::dismiss_everyone(RefusalReason reason, const std::
   selection_opens.reset();
   deadline.reset();
   liveness_at.reset();
+  store_again.reset();
   slots.clear();
   cohort.clear();
   for (const ConnectionId id : roster.connection_ids()) {

@@ -56,6 +56,8 @@ void RoundCoordinator::State::disconnect(Connection& connection) {
 
 void RoundCoordinator::State::refuse(Connection& connection, RefusalReason reason, std::string text,
                                      Actions& actions) {
+  actions.emplace_back(
+      Note{fmt::format("client {} refused: {}", value_of(connection.client), text)});
   send(connection.id, Refusal{reason, std::move(text)}, actions);
   actions.emplace_back(Close{connection.id});
   disconnect(connection);

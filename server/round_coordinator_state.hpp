@@ -24,6 +24,7 @@ struct RoundCoordinator::State {
     Duration round_deadline;
     RetryWindow retry;  ///< after a report
     RetryWindow busy;   ///< when there is nothing to do for a device
+    RetryWindow relief;  ///< when the server could not store an update
     Duration chunk;     ///< a chunk's journey over the slowest link that is waited for
     explicit Times(const RunConfig& config);
     /// So long a silence means that a device has dropped out.
@@ -72,7 +73,9 @@ struct RoundCoordinator::State {
       selection_opens;              ///< kSelection: no round starts before (after an abandoned one)
   std::optional<Time> deadline;     ///< kReporting
   std::optional<Time> liveness_at;  ///< kReporting: look for silent devices and stalled uploads
+  std::optional<Time> store_again;  ///< kCommit: the store failed; when it is tried again
   std::optional<Time> timer;        ///< what the driver was last told
+  std::uint32_t store_failures = 0;  ///< in a row
 
   RoundNumber round() const { return next(committed); }
   bool over() const { return phase == Phase::kStopping || phase == Phase::kFinished; }
@@ -97,9 +100,12 @@ struct RoundCoordinator::State {
   void commit(Time now, std::optional<SharedBytes> new_model, Actions& actions);
   void on(Time now, StrategyApplied& event, Actions& actions);
   void on(Time now, RoundStored& event, Actions& actions);
+  void store_failed(Time now, const Error& error, Actions& actions);
+  bool evaluation_due() const;
   void announce_round_over(Actions& actions);
   void on(Time now, ModelEvaluated& event, Actions& actions);
   void complete_round(Time now, Actions& actions);
+  void go_on(Time now, Actions& actions);
   void on(Time now, StopRequested& event, Actions& actions);
   void finish(RunFinished end, RefusalReason reason, Actions& actions);
   void dismiss_everyone(RefusalReason reason, const std::string& text, Actions& actions);

@@ -273,6 +273,9 @@ void RoundCoordinator::State::reject(Member& member, RejectReason reason, std::s
                                      Actions& actions) {
   withdraw(member);
   drop_upload(member, actions);
+  actions.emplace_back(Note{fmt::format("update of client {} rejected in round {}: {}: {}",
+                                        value_of(member.client), value_of(cohort.round()),
+                                        to_string(reason), text)});
   cohort.decide(member, MemberState::kRejected);
   member.rejection = reason;
   member.rejection_text = text;
@@ -290,8 +293,9 @@ void RoundCoordinator::State::send_rejection(ConnectionId connection, const Repo
                                              RejectReason reason, std::string text,
                                              Actions& actions) const {
   // Names the report's own run and round, so that the device knows which task this is about.
-  send(connection, ReportRejected{report.run, report.round, reason, std::move(text), times.retry},
-       actions);
+  // A server that cannot store needs time, not the same bytes again at once.
+  const RetryWindow& window = reason == RejectReason::kServerFailed ? times.relief : times.retry;
+  send(connection, ReportRejected{report.run, report.round, reason, std::move(text), window}, actions);
 }
 
 UploadKey RoundCoordinator::State::key_of(const Member& member) const {

@@ -46,12 +46,14 @@ Result<Experiment> load_experiment(const RunConfig& config, const std::string& d
 
 Result<Experiment> load_server_experiment(const RunConfig& config,
                                           const std::string& data_directory) {
-  auto loaded = load_experiment(config, data_directory);
-  const bool absent = !loaded.ok() && loaded.error().code == ErrorCode::kNotFound;
-  if (!absent || config.data.source != "mnist") return loaded;
-  models::FederatedData data;
-  COVEY_ASSIGN(data.train, models::DataSet::from_bytes({28, 28, 1}, {}, 1.0f / 255, {}, 10));
-  return assemble(config, std::move(data), std::vector<models::Shard>(config.partition.clients));
+  if (config.data.source != "mnist") return load_experiment(config, data_directory);
+  auto data = models::load_data(config, data_directory, models::DataParts::kTestOnly);
+  if (!data.ok()) {
+    if (data.error().code != ErrorCode::kNotFound) return data.error();
+    data = models::FederatedData{};
+    COVEY_ASSIGN(data->train, models::DataSet::from_bytes({28, 28, 1}, {}, 1.0f / 255, {}, 10));
+  }
+  return assemble(config, std::move(*data), std::vector<models::Shard>(config.partition.clients));
 }
 
 ParameterVector Experiment::initial_model() const {

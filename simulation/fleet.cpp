@@ -290,7 +290,11 @@ void Fleet::on(const TrainingDone& event) {
   }
   Result<client::TrainedUpdate> result =
       training.failure ? Result<client::TrainedUpdate>(*training.failure) : pool_.take(*training.job);
-  if (result.ok()) result_.train_steps += result->steps;
+  if (result.ok()) {
+    result_.train_steps += result->steps;
+  } else {
+    last_problem_ = result.error().message;
+  }
   tell_device(event.device, client::TrainingFinished{training.run, training.round, std::move(result),
                                                      training.took});
 }
@@ -365,7 +369,8 @@ std::optional<server::Event> Fleet::compute(server::Action& action) {
     const auto figures = evaluator_.evaluate(experiment_.data.test, pipeline_.model().span());
     return server::ModelEvaluated{evaluate->round, figures.accuracy(), figures.loss()};
   }
-  return std::nullopt;  // Note: the simulator keeps no log
+  if (auto* note = std::get_if<server::Note>(&action)) last_problem_ = std::move(note->text);
+  return std::nullopt;
 }
 
 void Fleet::publish(const RoundMetrics& metrics) {
@@ -373,10 +378,12 @@ void Fleet::publish(const RoundMetrics& metrics) {
   if (abandoned_in_a_row_ == kMostAbandoned) {
     internal_error_ = failed(
         "round " + std::to_string(value_of(metrics.round)) + " was abandoned " +
-        std::to_string(kMostAbandoned) + " times in a row: " + std::to_string(metrics.accepted) +
-        " of " + std::to_string(metrics.selected) +
-        " selected devices reported the last time; lower selection.quorum, or the fleet's dropout or "
-        "stragglers");
+        std::to_string(kMostAbandoned) + " times in a row; the last time " +
+        std::to_string(metrics.selected) + " devices were selected, " +
+        std::to_string(metrics.accepted) + " accepted, " + std::to_string(metrics.rejected) +
+        " rejected, and " + std::to_string(metrics.dropped) + " did not report" +
+        (last_problem_.empty() ? "" : " (" + last_problem_ + ")") +
+        "; selection.quorum asks for more");
   }
   result_.rounds.push_back(metrics);
   if (options_.on_round) options_.on_round(metrics);

@@ -34,6 +34,7 @@ class Acceptor : public std::enable_shared_from_this<Acceptor> {
   void accept();
   void stop();
   std::uint16_t port() const { return port_; }
+  std::uint64_t trust_version() { return tls_->trust_version(); }
   std::uint32_t connections() const { return connections_; }
 
  private:
@@ -104,7 +105,14 @@ void Acceptor::on_accepted(const boost::system::error_code& error, tcp::socket s
 void Acceptor::start_connection(tcp::socket socket) {
   boost::system::error_code error;
   const tcp::endpoint peer = socket.remote_endpoint(error);
-  if (error || connections_ >= options_.max_connections) return;  // closes the socket
+  if (error) return;  // closes the socket
+  if (connections_ >= options_.max_connections) {
+    const auto refused = handlers_for_();
+    if (refused.on_closed) {
+      refused.on_closed(failed("all " + std::to_string(options_.max_connections) + " connections are taken"));
+    }
+    return;
+  }
   ++connections_;
   const std::uint64_t number = next_number_++;
   ConnectionHandlers user = handlers_for_();
@@ -143,6 +151,7 @@ class TcpListener final : public Listener {
   explicit TcpListener(std::shared_ptr<Acceptor> acceptor) : acceptor_(std::move(acceptor)) {}
   ~TcpListener() override { acceptor_->stop(); }
   std::uint16_t port() const override { return acceptor_->port(); }
+  std::uint64_t trust_version() override { return acceptor_->trust_version(); }
   std::uint32_t connections() const override { return acceptor_->connections(); }
 
  private:

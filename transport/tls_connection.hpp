@@ -33,6 +33,7 @@ class TlsConnection final : public Connection, public std::enable_shared_from_th
   void send(proto::Encoded frame) override;
   void close() override;
   const PeerIdentity& peer() const override { return peer_; }
+  Result<void> still_trusted() const override { return options_.tls->check_still_trusted(stream_); }
   std::string peer_address() const override { return options_.peer_address; }
   std::uint64_t bytes_sent() const override { return bytes_sent_; }
   std::uint64_t bytes_received() const override { return bytes_received_; }

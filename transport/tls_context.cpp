@@ -142,7 +142,15 @@ void TlsContext::configure_client() {
 }
 
 void TlsContext::refresh_revocations() {
-  if (trust_.refresh()) SSL_CTX_set1_cert_store(context_.get(), trust_.make_store(true).get());
+  if (!trust_.refresh()) return;
+  ++lists_read_;
+  SSL_CTX_set1_cert_store(context_.get(), trust_.make_store(true).get());
+}
+
+Result<void> TlsContext::check_still_trusted(const TlsStream& stream) const {
+  const X509Ptr certificate(SSL_get1_peer_certificate(stream.ssl.get()));
+  if (!certificate) return failed("peer sent no certificate");
+  return trust_.check_still_valid(certificate.get(), "peer's certificate");
 }
 
 Result<void> TlsContext::start(TlsStream& stream, int descriptor) {

@@ -38,6 +38,15 @@ class TlsContext {
   /// meant for this use and names the right server.
   Result<PeerIdentity> check_peer(TlsStream& stream);
 
+  /// What can change while a connection is open: its peer's certificate expires or is revoked.
+  Result<void> check_still_trusted(const TlsStream& stream) const;
+
+  /// Reads the revocation list again if its file changed; how many were read so far.
+  std::uint64_t trust_version() {
+    refresh_revocations();
+    return lists_read_;
+  }
+
   const PeerIdentity& identity() const { return identity_; }
   std::string_view peer_word() const { return role_ == Role::kServer ? "client" : "server"; }
   std::uint64_t handshakes_resumed() const { return handshakes_resumed_; }
@@ -65,6 +74,7 @@ class TlsContext {
   std::string server_name_;
   bool server_name_is_address_ = false;
   Trust trust_;
+  std::uint64_t lists_read_ = 1;
   SslContextPtr context_;
   PeerIdentity identity_;
   SslSessionPtr newest_session_;

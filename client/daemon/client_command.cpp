@@ -27,6 +27,8 @@ struct ClientOptions {
   unsigned threads = 1;
   bool echo = false;
   bool verbose = false;
+  bool on_battery = false;
+  bool metered = false;
 };
 
 Result<std::vector<Kit>> load_kits(const ClientOptions& options) {
@@ -94,6 +96,9 @@ Result<client::FleetResult> take_part(const ClientOptions& options) {
   client::FleetOptions fleet;
   COVEY_ASSIGN(fleet.kits, load_kits(options));
   fleet.threads = options.threads;
+  fleet.charging = !options.on_battery;
+  fleet.metered = options.metered;
+  raise_file_limit();
   if (!options.echo) return train_and_take_part(options, std::move(fleet));
   fleet.num_examples = [](ClientId) { return 1; };
   fleet.make_trainer = [] { return std::make_unique<client::EchoTrainer>(); };
@@ -121,6 +126,8 @@ void add_client_command(CLI::App& app, std::function<int()>& run) {
       ->check(CLI::Range(1u, 1024u))
       ->capture_default_str();
   command->add_flag("--echo", options->echo, "No training: a random update of the model's length");
+  command->add_flag("--on-battery", options->on_battery, "Says that this device is not charging");
+  command->add_flag("--metered", options->metered, "Says that this device's network is metered");
   command->add_flag("--verbose", options->verbose, "Logs every step of each device");
   command->footer("Example: covey client examples/03_tls_fleet/run.toml --kit kits/device-0000");
   command->callback([options, &run] {
@@ -128,8 +135,9 @@ void add_client_command(CLI::App& app, std::function<int()>& run) {
       auto logger = spdlog::stderr_color_mt("covey");
       logger->set_pattern("%Y-%m-%d %H:%M:%S.%e %^%l%$ %v");
       // Hundreds of devices that each tell of their rounds drown whatever matters.
-      logger->set_level(options->verbose || options->devices <= 1 ? spdlog::level::info
-                                                                  : spdlog::level::warn);
+      logger->set_level(options->verbose        ? spdlog::level::debug
+                        : options->devices <= 1 ? spdlog::level::info
+                                                : spdlog::level::warn);
       spdlog::set_default_logger(std::move(logger));
       const auto result = take_part(*options);
       return result.ok() ? conclude(*result, options->run_file.json)

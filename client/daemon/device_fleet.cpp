@@ -3,22 +3,33 @@
 #include <chrono>
 #include <random>
 
+#include <unistd.h>
+
 #include <spdlog/spdlog.h>
 
 namespace covey::client {
 namespace {
 
+/// Bytes of memory nobody uses now; 0 where the system does not tell.
+std::uint64_t free_memory() {
+  const long pages = sysconf(_SC_AVPHYS_PAGES), bytes = sysconf(_SC_PAGESIZE);
+  return pages > 0 && bytes > 0 ? static_cast<std::uint64_t>(pages) * static_cast<std::uint64_t>(bytes) : 0;
+}
+
 ParticipantOptions participant_options(ClientId client, std::uint64_t num_examples,
-                                       bool alone) {
+                                       const FleetOptions& fleet) {
   ParticipantOptions options;
   options.client = client;
   std::random_device device;  // devices that restart together should not come back together
   options.seed = (static_cast<std::uint64_t>(device()) << 32) | device();
   options.conditions.num_examples = num_examples;
+  options.conditions.charging = fleet.charging;
+  options.conditions.metered = fleet.metered;
+  options.conditions.free_memory_bytes = free_memory();
   options.conditions.agent_version = "covey/" COVEY_VERSION;
   options.conditions.precisions = {"fp32"};
   options.conditions.compressors = {"fp32"};
-  options.keep_finished_work = alone;  // hundreds of devices would keep hundreds of models
+  options.keep_finished_work = fleet.kits.size() == 1;  // hundreds of devices would keep hundreds of models
   return options;
 }
 
@@ -46,7 +57,7 @@ Result<FleetResult> take_part(const FleetOptions& options) {
                               " has no examples in this run file's partition");
     }
     drivers.push_back(std::make_unique<Driver>(loop, std::move(dialer),
-                                               participant_options(client, examples, options.kits.size() == 1),
+                                               participant_options(client, examples, options),
                                                trainers, workers, on_finished));
   }
   running = drivers.size();

@@ -19,6 +19,8 @@ namespace covey::client {
 struct FleetOptions {
   std::vector<Kit> kits;                          ///< one a device
   unsigned threads = 1;                           ///< that train
+  bool charging = true;                           ///< told to the server at check-in
+  bool metered = false;
   /// Examples a device has, by its certified number; 0 ends the program with a sentence.
   std::function<std::uint64_t(ClientId)> num_examples;
   std::function<std::unique_ptr<Trainer>()> make_trainer;

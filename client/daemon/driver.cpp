@@ -147,12 +147,16 @@ void Driver::start_training(TrainingTask task) {
   auto training = std::make_shared<Training>();
   training->task = std::move(task);
   training_ = training;
+  if (training->task.report_within > Duration::zero()) {
+    training->wrap_up_at = loop_.now() + training->task.report_within * 4 / 5;  // the rest is for the upload
+  }
   training_watch_.set(loop_.now() + kTrainingWatch);
   auto alive = alive_;
   workers_.submit([this, alive, training, &trainers = trainers_, &loop = loop_] {
     TrainingControl control;
     control.cancelled = &training->cancelled;
     control.steps_done = &training->steps_done;
+    control.wrap_up = &training->wrap_up;
     const Time began = loop.now();
     auto result = std::make_shared<Result<TrainedUpdate>>(trainers.train(training->task, control));
     const Duration took = loop.now() - began;
@@ -168,6 +172,7 @@ void Driver::start_training(TrainingTask task) {
 void Driver::look_at_training() {
   if (!training_) return;
   training_watch_.set(loop_.now() + kTrainingWatch);
+  if (training_->wrap_up_at && loop_.now() >= *training_->wrap_up_at) training_->wrap_up = true;
   tell(TrainingProgress{training_->steps_done.load(std::memory_order_relaxed), 0});
 }
 

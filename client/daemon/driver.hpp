@@ -54,6 +54,8 @@ class Driver {
     TrainingTask task;
     std::atomic<bool> cancelled{false};
     std::atomic<std::uint32_t> steps_done{0};
+    std::atomic<bool> wrap_up{false};
+    std::optional<Time> wrap_up_at;  ///< when what is done has to do
   };
 
   void connect();

@@ -19,6 +19,7 @@ Driver::Driver(transport::EventLoop& loop, Options options, CoordinatorOptions c
       store_(std::move(store)),
       timer_(loop, [this] { tell(TimerFired{}); }),
       last_goodbye_(loop, [this] { loop_.stop(); }),
+      trust_watch_(loop, [this] { watch_trust(); }),
       worker_(std::make_unique<transport::WorkerPool>(1)) {}
 
 Driver::~Driver() {
@@ -32,6 +33,7 @@ Result<void> Driver::start() {
   Actions actions;
   coordinator_.start(loop_.now(), actions);
   carry_out(actions);
+  watch_trust();
   return {};
 }
 
@@ -61,7 +63,9 @@ void Driver::on_frame(ConnectionId id, std::span<const std::byte> header, Shared
   const auto peer = peers_.find(value_of(id));
   if (peer == peers_.end()) return;
   if (message.ok()) {
-    if (const auto* check_in = std::get_if<CheckIn>(&*message)) {
+    const auto* check_in = std::get_if<CheckIn>(&*message);
+    if (check_in != nullptr && !peer->second.remembered) {  // once: a chatty peer costs no disk
+      peer->second.remembered = true;
       remember(peer->second.connection->peer(), check_in->conditions.agent_version);
     }
     tell(Received{id, std::move(*message)});
@@ -91,12 +95,31 @@ void Driver::on_closed(ConnectionId id, const Error& reason) {
     spdlog::info("connection refused reason=\"{}\"", reason.message);
     return;
   }
-  spdlog::debug("disconnected peer={} reason=\"{}\"", peer->second.name, reason.message);
+  spdlog::log(reason.code == ErrorCode::kMalformed ? spdlog::level::warn : spdlog::level::debug,
+              "disconnected peer={} reason=\"{}\"", peer->second.name, reason.message);
   bytes_sent_ += peer->second.connection->bytes_sent();
   bytes_received_ += peer->second.connection->bytes_received();
   peers_.erase(peer);
   tell(DeviceGone{id});
   if (finished_ && peers_.empty()) loop_.stop();
+}
+
+void Driver::watch_trust() {
+  constexpr auto kPause = std::chrono::seconds(2);
+  constexpr std::uint64_t kExpiryLooks = 30;  // certificates also expire: every minute all are looked at
+  trust_watch_.set(loop_.now() + kPause);
+  const std::uint64_t version = listener_->trust_version();
+  if (std::exchange(trust_version_, version) == version && ++trust_looks_ % kExpiryLooks != 0) return;
+  std::vector<std::shared_ptr<transport::Connection>> unwelcome;
+  for (const auto& [id, peer] : peers_) {
+    const auto trusted = peer.connection->still_trusted();
+    if (trusted.ok()) continue;
+    spdlog::warn("closed peer={} reason=\"{}\"", peer.name, trusted.error().message);
+    peer.connection->send(
+        proto::encode(ServerMessage(Refusal{RefusalReason::kRevoked, trusted.error().message})));
+    unwelcome.push_back(peer.connection);
+  }
+  for (const auto& connection : unwelcome) connection->close();
 }
 
 // ---- the coordinator

@@ -50,12 +50,15 @@ class Driver {
   struct Peer {
     std::shared_ptr<transport::Connection> connection;
     std::string name;
+    bool remembered = false;  ///< this connection's check-in is in the store
   };
 
   transport::ConnectionHandlers handlers();
   void on_open(ConnectionId id, std::shared_ptr<transport::Connection> connection);
   void on_frame(ConnectionId id, std::span<const std::byte> header, SharedBytes payload);
   void on_closed(ConnectionId id, const Error& reason);
+  /// Closes connections whose certificates were revoked or have expired since their handshake.
+  void watch_trust();
   /// Notes in the store that a device was here, and with which version.
   void remember(const transport::PeerIdentity& peer, const std::string& agent_version);
 
@@ -75,6 +78,8 @@ class Driver {
   Store store_;
   transport::Timer timer_;
   transport::Timer last_goodbye_;
+  transport::Timer trust_watch_;
+  std::uint64_t trust_version_ = 0, trust_looks_ = 0;
   std::unique_ptr<transport::Listener> listener_;
   std::unordered_map<std::uint64_t, Peer> peers_;
   std::uint64_t next_connection_ = 1;

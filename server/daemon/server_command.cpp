@@ -91,7 +91,8 @@ Result<server::UpdatePipeline> make_pipeline(const simulation::Experiment& exper
 nlohmann::json result_json(const RunConfig& config, const server::Driver& driver,
                            const std::vector<RoundMetrics>& rounds, double wall_s) {
   nlohmann::json json = {{"rounds", value_of(driver.coordinator().committed_round())},
-                         {"finished", driver.finished() && driver.finished()->ok},
+                         {"finished", driver.finished() && driver.finished()->ok &&
+                                          driver.finished()->reason != "stopped"},
                          {"reason", driver.finished() ? driver.finished()->reason : ""},
                          {"seed", config.seed},
                          {"model_sha256", driver.coordinator().model().digest().hex()},
@@ -125,10 +126,19 @@ server::Driver::Options driver_options(const RunConfig& config, const ServerOpti
   result.listener.address = options.listen.empty() ? config.server.listen : options.listen;
   result.listener.tls = std::move(tls);
   result.listener.max_connections = config.server.max_connections;
+  constexpr std::uint64_t kOwnFiles = 64;  // store, spool, logs
+  const std::uint64_t files = raise_file_limit();
+  if (files < config.server.max_connections + kOwnFiles) {
+    result.listener.max_connections = static_cast<std::uint32_t>(files > 2 * kOwnFiles ? files - kOwnFiles : files / 2);
+    spdlog::warn("this process may open {} files (ulimit -n): at most {} connections instead of {}",
+                 files, result.listener.max_connections, config.server.max_connections);
+  }
   result.listener.limits.max_frame_bytes = config.server.max_frame_bytes;
   // A peer may leave unread what it asked for, and a little more.
   result.listener.limits.max_queued_bytes =
       (kMaxOutstandingRequests + 1) * std::uint64_t{config.server.chunk_bytes} + (64 << 10);
+  // A waiting device checks in again every five minutes; one that says nothing for three of them is gone.
+  result.listener.limits.idle_timeout = std::chrono::minutes(15);
   result.keep_snapshots = config.server.keep_snapshots;
   return result;
 }
@@ -149,11 +159,23 @@ Result<int> serve(const ServerOptions& options) {
   COVEY_ASSIGN(auto store, server::Store::open(state + "/store.sqlite"));
   COVEY_ASSIGN(const auto run, open_run(store, experiment, state));
   COVEY_ASSIGN(auto rounds, store.load_metrics());
+  server::RunState standing{run.run, run.round, run.model, std::nullopt};
+  if (!rounds.empty() && rounds.back().committed && rounds.back().round == run.round) {
+    standing.metrics = rounds.back();
+    // Killed before its evaluation was stored: the coordinator evaluates it and publishes it again.
+    if (!rounds.back().accuracy && coordinator_options.evaluates) rounds.pop_back();
+  }
   COVEY_ASSIGN(auto folder, RunFolder::reopen(state, config, rounds));
   COVEY_ASSIGN(auto spool, server::make_file_spool(state + "/spool"));
   COVEY_ASSIGN(auto pipeline, make_pipeline(experiment, std::move(strategy), run));
 
   start_logging(options.verbose);
+  if (!coordinator_options.evaluates) {
+    if (config.stop_at_target) {
+      return invalid_argument("run.stop-at-target needs test data, and there is none; name it with --data");
+    }
+    spdlog::warn("no test data: models are not evaluated (name it with --data or COVEY_DATA)");
+  }
   transport::EventLoop loop;
   simulation::Evaluator evaluator(experiment.network, std::max(1u, std::thread::hardware_concurrency()));
   auto driving = driver_options(config, options, std::move(tls));
@@ -170,7 +192,7 @@ Result<int> serve(const ServerOptions& options) {
   };
   const auto began = std::chrono::steady_clock::now();
   server::Driver driver(loop, std::move(driving), std::move(coordinator_options),
-                        {run.run, run.round, run.model}, std::move(pipeline), std::move(spool),
+                        std::move(standing), std::move(pipeline), std::move(spool),
                         std::move(store));
   loop.on_termination([&](int) {
     spdlog::info("stopping");
@@ -181,12 +203,15 @@ Result<int> serve(const ServerOptions& options) {
                value_of(run.round), state);
   loop.run();
 
+  if (driver.finished()) {
+    spdlog::log(driver.finished()->ok ? spdlog::level::info : spdlog::level::err,
+                "run over reason=\"{}\"", driver.finished()->reason);
+  }
   const double wall_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
   const auto json = result_json(config, driver, rounds, wall_s);
   COVEY_TRY(folder.write_model(driver.coordinator().model(), experiment.network.layout()));
   COVEY_TRY(folder.write_result(json));
   COVEY_TRY(folder.write_pictures(config, rounds));
-  if (driver.finished()) spdlog::info("run over reason=\"{}\"", driver.finished()->reason);
   spdlog::info("model {} in {}/", driver.coordinator().model().digest().hex(), state);
   if (options.run_file.json) print_json(json);
   return driver.finished() && driver.finished()->ok ? kExitDone : kExitFailed;

@@ -42,6 +42,9 @@ void add_run_file_options(CLI::App& command, RunFileOptions& options);
 /// Set by the first SIGINT or SIGTERM; a second one ends the process.
 const std::atomic<bool>& stop_on_signal();
 
+/// Raises the limit of open files to what the system allows; returns it.
+std::uint64_t raise_file_limit();
+
 /// Most memory this process ever held, MiB.
 double peak_rss_mib();
 

@@ -85,10 +85,18 @@ TEST_CASE("labels that are whole numbers are class numbers, also where some are 
 }
 
 TEST_CASE("labels that are names are numbered alphabetically") {
-  const auto data = CsvFile("x,label\n0,dog\n0,cat\n0,dog\n0,-1\n").load();
+  const auto data = CsvFile("x,label\n0,dog\n0,cat\n0,dog\n0,ant\n").load();
   REQUIRE(data.ok());
   CHECK(labels_of(data->train) == std::vector<std::int32_t>{2, 1, 2, 0});
   CHECK(data->train.classes() == 3);
+}
+
+TEST_CASE("a label that does not fit the others is named") {
+  for (const std::string odd : {"-1", "1.5", "cat", "99999999999"}) {
+    const auto data = CsvFile("x,label\n0,0\n0,1\n0," + odd + "\n").load();
+    REQUIRE_FALSE(data.ok());
+    CHECK(data.error().message.find("label \"" + odd + "\"") != std::string::npos);
+  }
 }
 
 TEST_CASE("a user column makes owners, each with a part held out") {

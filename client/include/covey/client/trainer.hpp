@@ -41,6 +41,8 @@ struct TrainedUpdate {
 struct TrainingControl {
   const std::atomic<bool>* cancelled = nullptr;      ///< checked between steps
   std::atomic<std::uint32_t>* steps_done = nullptr;  ///< written between steps
+  /// Set when time runs short: training ends with the epoch at hand, if the plan accepts partial work.
+  const std::atomic<bool>* wrap_up = nullptr;
   /// After how many epochs to stop early; fewer than the plan's only if it accepts partial work.
   std::uint32_t max_epochs = UINT32_MAX;
 };

@@ -63,8 +63,11 @@ struct FederatedData {
 /// FedProx's Synthetic(alpha, beta) (Li et al. 2020, section 5.1; the authors' generator): `devices`
 /// owners, 60 features, 10 classes; each owner's data split by config.test_fraction.
 Result<FederatedData> make_synthetic(const DataConfig& config, std::uint32_t devices, std::uint64_t seed);
-/// MNIST's four idx files, plain or .gz, in `directory`.
-Result<FederatedData> load_mnist(const std::string& directory);
+/// What of a data set is wanted: a server evaluates on test examples and needs no others.
+enum class DataParts : std::uint8_t { kAll, kTestOnly };
+
+/// MNIST's four idx files, plain or .gz, in `directory`; for kTestOnly the two of the test set.
+Result<FederatedData> load_mnist(const std::string& directory, DataParts parts = DataParts::kAll);
 /// A table with a header line, numeric features, one label column (class numbers or names) and
 /// optionally a user column.
 Result<FederatedData> load_csv(const std::string& path, const DataConfig& config, std::uint64_t seed);
@@ -73,6 +76,8 @@ Result<FederatedData> load_leaf(const std::string& directory, const DataConfig& 
 
 /// The data set a run file names. `data_directory`: from --data or COVEY_DATA; relative paths of the
 /// run file are looked up there first, then as given.
-Result<FederatedData> load_data(const RunConfig& config, const std::string& data_directory);
+/// kTestOnly leaves out the training examples where the data set keeps them apart (MNIST).
+Result<FederatedData> load_data(const RunConfig& config, const std::string& data_directory,
+                                DataParts parts = DataParts::kAll);
 
 }  // namespace covey::models

@@ -64,7 +64,7 @@ struct StrategyApplied {
   RoundNumber round{};
   Result<SharedBytes> model;  ///< fp32 parameters of the new model
 };
-/// Answers CommitRound: it is durable now (or could not be made so, and the run stops).
+/// Answers CommitRound: it is durable now (or could not be made so, and will be tried again).
 struct RoundStored {
   RoundNumber round{};
   Result<void> stored;
@@ -154,6 +154,8 @@ struct RunState {
   RunId run{};
   RoundNumber round{};  ///< last committed round; 0: none yet
   SharedBytes model;    ///< fp32 parameters after that round
+  /// That round's metrics, where it was evaluated also its accuracy. Without them it is evaluated again.
+  std::optional<RoundMetrics> metrics = std::nullopt;
 };
 
 struct CoordinatorOptions {

@@ -45,6 +45,9 @@ class Connection {
   /// Sends what is queued (for at most two seconds), then closes; on_closed follows.
   virtual void close() = 0;
   virtual const PeerIdentity& peer() const = 0;
+  /// Error when the peer's certificate has expired or was revoked since the handshake, by the list as it
+  /// was last read (Listener::trust_version).
+  virtual Result<void> still_trusted() const = 0;
   virtual std::string peer_address() const = 0;
   virtual std::uint64_t bytes_sent() const = 0;  ///< of frames, without TLS
   virtual std::uint64_t bytes_received() const = 0;
@@ -76,6 +79,9 @@ class Listener {
                                                 std::function<ConnectionHandlers()> handlers_for);
   virtual ~Listener() = default;
   virtual std::uint16_t port() const = 0;
+  /// Looks at the revocation list's file (one stat) and tells how many lists were read so far: another
+  /// figure than last time means that open connections are to be asked still_trusted().
+  virtual std::uint64_t trust_version() = 0;
   virtual std::uint32_t connections() const = 0;
 };
 

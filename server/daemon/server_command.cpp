@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <random>
 #include <sstream>
 #include <thread>
@@ -177,11 +178,12 @@ Result<int> serve(const ServerOptions& options) {
     spdlog::warn("no test data: models are not evaluated (name it with --data or COVEY_DATA)");
   }
   transport::EventLoop loop;
-  simulation::Evaluator evaluator(experiment.network, std::max(1u, std::thread::hardware_concurrency()));
+  std::optional<simulation::Evaluator> evaluator;  // its workspaces are many times the model
   auto driving = driver_options(config, options, std::move(tls));
   if (coordinator_options.evaluates) {
+    evaluator.emplace(experiment.network, std::max(1u, std::thread::hardware_concurrency()));
     driving.evaluate = [&](std::span<const float> model) {
-      const auto figures = evaluator.evaluate(experiment.data.test, model);
+      const auto figures = evaluator->evaluate(experiment.data.test, model);
       return std::pair{figures.accuracy(), figures.loss()};
     };
   }

@@ -100,7 +100,23 @@ void Driver::on_closed(std::uint64_t attempt, const Error& reason) {
   }
   ++attempt_;
   if (finished_) return;
+  // A certificate that was refused will be refused again: expired, revoked, or of another run. A server
+  // that restarts with a new list deserves a few tries.
+  constexpr std::uint32_t kMostRefusals = 5;
+  const bool refused = reason.message.find("refused our certificate") != std::string::npos;
+  refusals_ = refused ? refusals_ + 1 : 0;
+  if (refusals_ >= kMostRefusals) {
+    if (training_) training_->cancelled = true;
+    return finish({false, reason.message});
+  }
   tell(ConnectionLost{reason.message});
+}
+
+void Driver::finish(Finished finished) {
+  finished_ = std::move(finished);
+  timer_.cancel();
+  training_watch_.cancel();
+  if (on_finished_) on_finished_();
 }
 
 void Driver::tell(Event event) {
@@ -135,9 +151,7 @@ void Driver::carry_out(Actions& actions) {
     } else if (const auto* note = std::get_if<Note>(&action)) {
       spdlog::info("{}: {}", name_, note->text);
     } else if (auto* end = std::get_if<Finished>(&action)) {
-      finished_ = std::move(*end);
-      timer_.cancel();
-      if (on_finished_) on_finished_();
+      finish(std::move(*end));
     }
   }
 }

@@ -60,6 +60,7 @@ class Driver {
 
   void connect();
   void on_closed(std::uint64_t attempt, const Error& reason);
+  void finish(Finished finished);
   void tell(Event event);
   void carry_out(Actions& actions);
   void start_training(TrainingTask task);
@@ -76,6 +77,7 @@ class Driver {
   transport::Timer training_watch_;
   std::shared_ptr<transport::Connection> connection_;
   std::uint64_t attempt_ = 0;  ///< of connecting; answers of earlier ones are stale
+  std::uint32_t refusals_ = 0;  ///< of our certificate, in a row
   std::shared_ptr<Training> training_;
   std::optional<Finished> finished_;
   std::uint64_t bytes_sent_ = 0, bytes_received_ = 0;

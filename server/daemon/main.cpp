@@ -1,5 +1,8 @@
+#include <algorithm>
 #include <csignal>
 #include <functional>
+#include <string_view>
+#include <vector>
 
 #include <CLI/CLI.hpp>
 
@@ -27,7 +30,12 @@ int main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? covey::kExitDone : covey::kExitUsage;
+    if (app.exit(error) == 0) return covey::kExitDone;
+    const std::vector<std::string_view> arguments(argv + 1, argv + argc);
+    if (std::ranges::find(arguments, "--json") != arguments.end()) {
+      covey::print_json({{"error", error.what()}});
+    }
+    return covey::kExitUsage;
   }
   return run();
 }

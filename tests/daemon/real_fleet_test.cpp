@@ -75,6 +75,13 @@ class Fleet {
     return Process(arguments, folder_ / ("client-" + std::string(number)));
   }
 
+  nlohmann::json status(const std::string& key) {
+    Process process({"status", "--kit", folder_ / "kits/operator", "--server", address_, "--json"},
+                    folder_ / "status");
+    REQUIRE(process.wait(30s) == 0);
+    return process.json()[key];
+  }
+
   std::string simulated_model() {
     Process simulate({"simulate", folder_ / "run.toml", "--out", folder_ / "simulated", "--quiet", "--json"},
                      folder_ / "simulate");
@@ -175,6 +182,25 @@ TEST_CASE("SIGTERM stops server and clients cleanly, and the server goes on wher
   server.signal(SIGTERM);
   CHECK(server.wait(20s) == 0);
   CHECK(server.json()["rounds"] == 2);
+}
+
+TEST_CASE("a revoked device is sent away while it is connected, and is told why") {
+  Fleet fleet("revoked");
+  Process server = fleet.server();
+  Process device = fleet.client(2);  // waits for the other seven
+  REQUIRE(eventually([&] { return fleet.status("pool") == 1; }, 20s));
+  Process revoke({"provision", "revoke", "--authority", fleet.folder() / "kits/authority", "--server",
+                  fleet.folder() / "kits/server", fleet.folder() / "kits/device-0002/device.pem"},
+                 fleet.folder() / "revoke");
+  INFO(revoke.standard_error());
+  REQUIRE(revoke.wait(20s) == 0);
+  CHECK(device.wait(30s) == 1);
+  CHECK(device.standard_error().find("revoked") != std::string::npos);
+  CHECK(server.running());
+  CHECK(fleet.status("pool") == 0);
+  Process again = fleet.client(2);  // at the handshake now
+  CHECK(again.wait(60s) == 1);
+  CHECK(again.standard_error().find("revoked") != std::string::npos);
 }
 
 TEST_CASE("many devices in one process take part over real connections") {

@@ -129,7 +129,7 @@ server::Driver::Options driver_options(const RunConfig& config, const ServerOpti
   result.listener.max_connections = config.server.max_connections;
   constexpr std::uint64_t kOwnFiles = 64;  // store, spool, logs
   const std::uint64_t files = raise_file_limit();
-  if (files < config.server.max_connections + kOwnFiles) {
+  if (files < config.server.max_connections) {
     result.listener.max_connections = static_cast<std::uint32_t>(files > 2 * kOwnFiles ? files - kOwnFiles : files / 2);
     spdlog::warn("this process may open {} files (ulimit -n): at most {} connections instead of {}",
                  files, result.listener.max_connections, config.server.max_connections);

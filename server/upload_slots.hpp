@@ -38,7 +38,7 @@ struct Upload {
 };
 
 /// Who may upload now: at most `capacity` at a time, the others first come, first served. This
-/// bounds the bytes in flight to capacity * window. O(log queue). One thread at a time.
+/// bounds the bytes on the wire to capacity * window; those received and not yet written are the driver's. O(log queue). One thread at a time.
 class UploadSlots {
  public:
   explicit UploadSlots(std::size_t capacity);

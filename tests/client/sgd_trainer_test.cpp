@@ -226,6 +226,15 @@ TEST_CASE("short of time, fewer epochs are trained only where the plan accepts t
     REQUIRE(trained);
     check_equal(*trained, reference(f, 2, 0));
   }
+  SECTION("told to wrap up, it ends with the first epoch") {
+    const std::atomic<bool> wrap_up{true};
+    f.task.plan.accept_partial_work = true;
+    check_equal(*f.train({.wrap_up = &wrap_up}), reference(f, 1, 0));
+  }
+  SECTION("told to wrap up where partial work is not accepted, it goes on") {
+    const std::atomic<bool> wrap_up{true};
+    check_equal(*f.train({.wrap_up = &wrap_up}), reference(f, 3, 0));
+  }
   SECTION("more time than needed") {
     f.task.plan.accept_partial_work = true;
     check_equal(*f.train({.max_epochs = 9}), reference(f, 3, 0));

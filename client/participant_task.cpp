@@ -3,7 +3,8 @@
 #include <algorithm>
 #include <covey/assert.hpp>
 #include <covey/client/participant.hpp>
-#include <covey/models/network.hpp>
+#include <covey/encoding.hpp>
+#include <covey/models/engine.hpp>
 
 // From an assignment to its verdict. The connection side is in participant.cpp.
 namespace covey::client {
@@ -64,19 +65,31 @@ Result<void> Participant::acceptable(const Assignment& assignment) {
   if (!conditions.compressors.empty() && !contains(conditions.compressors, plan.compressor)) {
     return failed("this device cannot encode updates with \"" + plan.compressor + "\"");
   }
-  if (!planned_ || planned_->first != plan.model) {
-    auto network = models::Network::make(plan.model);
-    if (!network) return with_context("the plan's network", network.error());
-    planned_.emplace(plan.model, std::uint64_t{network->num_parameters()} * sizeof(float));
-  }
-  if (assignment.model_size != planned_->second) {
+  COVEY_TRY(plan_model(plan));
+  if (planned_->bytes && assignment.model_size != *planned_->bytes) {
     return failed(fmt::format("the model has {} bytes, the plan's network takes {}",
-                              assignment.model_size, planned_->second));
+                              assignment.model_size, *planned_->bytes));
   }
   if (assignment.model_size > options_.max_model_bytes) {
     return failed(fmt::format("the model has {} bytes, this device takes {} at most",
                               assignment.model_size, options_.max_model_bytes));
   }
+  return {};
+}
+
+/// How many bytes the plan's model has. A TorchScript file is only known to the engine, which
+/// refuses a model of another size when it is loaded: until then the announced size holds.
+Result<void> Participant::plan_model(const TrainingPlan& plan) {
+  if (planned_ && planned_->spec == plan.model && planned_->precision == plan.precision) return {};
+  planned_.reset();
+  COVEY_ASSIGN(const Encoding encoding, model_encoding(plan.precision));
+  PlannedModel planned{plan.model, plan.precision, std::nullopt};
+  if (plan.model.torchscript.empty()) {
+    auto network = models::make_network(plan.model, plan.precision);
+    if (!network) return with_context("the plan's network", network.error());
+    planned.bytes = encoded_size(encoding, network->layout());
+  }
+  planned_ = std::move(planned);
   return {};
 }
 
@@ -102,8 +115,8 @@ void Participant::resume_task(Step step) {
       return report(step);
     case Stage::kDeclined: {
       if (!task_->decline_told) return decline(step, task_->declined);
-      // The server knows and asks again: it tries an abandoned round once more. What failed then may
-      // work now; if not, the growing pause bounds what it costs.
+      // The server knows and asks again: it tries an abandoned round once more. What failed then
+      // may work now; if not, the growing pause bounds what it costs.
       Assignment again = std::move(task_->assignment);
       task_.emplace();
       task_->assignment = std::move(again);

@@ -3,15 +3,18 @@
 #include <algorithm>
 #include <cmath>
 #include <covey/client/trainer.hpp>
-#include <optional>
+#include <limits>
+#include <utility>
 
-#include "encoding.hpp"
+#include "plan_encodings.hpp"
 
 namespace covey::client {
 namespace {
 
-/// Batch of the pass over all local examples that computes F_k(w^t): large enough for efficient
-/// matrix products, small enough for the workspace of a convolutional network (tens of megabytes).
+/// Predictions in a batch of the pass over all local examples that computes F_k(w^t), and most
+/// examples in it: large enough for efficient matrix products, small enough for the workspace of a
+/// convolutional network (tens of megabytes).
+constexpr std::size_t kEvaluationPredictions = 2048;
 constexpr std::size_t kEvaluationBatch = 256;
 
 struct LossSum {
@@ -19,15 +22,23 @@ struct LossSum {
   std::uint32_t steps = 0;
 };
 
+/// What a task needs beside the plan, checked before training begins.
+struct Preparation {
+  std::uint32_t epochs = 0;
+  PlanEncodings encodings;
+  std::size_t batch = 0;             ///< examples of a step
+  std::size_t evaluation_batch = 0;  ///< examples evaluated together; 0: nothing is evaluated
+};
+
 }  // namespace
 
-/// What stays between rounds: network, strategy, and every buffer that training needs.
-struct SgdTrainer::Engine {
-  std::optional<models::Network> network;
-  std::optional<models::Workspace> workspace;
-  ParameterVector initial;  ///< w^t, R^d
-  ParameterVector trained;  ///< w, R^d
-  ParameterVector update;   ///< what the strategy contributes, R^d
+/// What stays between rounds: engine, strategy, and every buffer that training needs.
+struct SgdTrainer::Workbench {
+  models::EngineFactory make_engine;
+  std::unique_ptr<models::Engine> engine;
+  ModelSpec spec;         ///< that `engine` was made for
+  std::string precision;  ///< likewise
+  models::DataShape shape;
   std::vector<float> features;
   std::vector<std::int32_t> labels;
   std::vector<std::uint32_t> order;
@@ -36,29 +47,32 @@ struct SgdTrainer::Engine {
   strategies::Parameters strategy_parameters;
   std::unique_ptr<strategies::Strategy> strategy;
 
-  Result<void> use_network(const ModelSpec& spec);
+  Result<void> use_engine(const TrainingPlan& plan);
   Result<void> use_strategy(const strategies::Registry& registry, const TrainingPlan& plan);
   void reserve(std::size_t batch, std::size_t num_examples);
 
-  double initial_loss(const models::DataSet& data, std::span<const std::uint32_t> indices);
+  std::pair<std::span<const float>, std::span<const std::int32_t>> gather(
+      const models::DataSet& data, std::span<const std::uint32_t> indices);
+  Result<double> initial_loss(const models::DataSet& data, std::span<const std::uint32_t> indices,
+                              std::size_t batch);
   Result<LossSum> run_epochs(const models::DataSet& data, const TrainingTask& task,
-                             const TrainingControl& control, std::uint32_t epochs);
+                             const TrainingControl& control, const Preparation& preparation);
+  Result<SharedBytes> encode_update(const TrainingTask& task, Encoding encoding,
+                                    const strategies::LocalOutcome& outcome);
 };
 
-Result<void> SgdTrainer::Engine::use_network(const ModelSpec& spec) {
-  if (network && network->spec() == spec) return {};
-  workspace.reset();
-  network.reset();
-  COVEY_ASSIGN(network, models::Network::make(spec));
-  const std::size_t d = network->num_parameters();
-  initial = ParameterVector(d);
-  trained = ParameterVector(d);
-  update = ParameterVector(d);
+Result<void> SgdTrainer::Workbench::use_engine(const TrainingPlan& plan) {
+  if (engine && spec == plan.model && precision == plan.precision) return {};
+  engine.reset();  // before the next one: there is room for one model
+  COVEY_ASSIGN(engine, make_engine(plan.model, plan.precision));
+  spec = plan.model;
+  precision = plan.precision;
+  shape = engine->data_shape();
   return {};
 }
 
-Result<void> SgdTrainer::Engine::use_strategy(const strategies::Registry& registry,
-                                              const TrainingPlan& plan) {
+Result<void> SgdTrainer::Workbench::use_strategy(const strategies::Registry& registry,
+                                                 const TrainingPlan& plan) {
   if (strategy && strategy_name == plan.strategy &&
       strategy_parameters == plan.strategy_parameters) {
     return {};
@@ -71,60 +85,69 @@ Result<void> SgdTrainer::Engine::use_strategy(const strategies::Registry& regist
 }
 
 /// Buffers only grow, so devices of different sizes share one trainer without allocating.
-void SgdTrainer::Engine::reserve(std::size_t batch, std::size_t num_examples) {
-  if (!workspace || workspace->max_batch() < batch) workspace.emplace(*network, batch);
-  if (features.size() < batch * network->inputs()) features.resize(batch * network->inputs());
-  if (labels.size() < batch) labels.resize(batch);
+void SgdTrainer::Workbench::reserve(std::size_t batch, std::size_t num_examples) {
+  engine->reserve(batch);
+  features.resize(std::max(features.size(), batch * shape.example_size));
+  labels.resize(std::max(labels.size(), batch * shape.labels_per_example));
   order.reserve(num_examples);
 }
 
+std::pair<std::span<const float>, std::span<const std::int32_t>> SgdTrainer::Workbench::gather(
+    const models::DataSet& data, std::span<const std::uint32_t> indices) {
+  const std::span inputs(features.data(), indices.size() * shape.example_size);
+  const std::span targets(labels.data(), indices.size() * shape.labels_per_example);
+  data.gather(indices, inputs, targets);
+  return {inputs, targets};
+}
+
 /// F_k(w^t): mean loss of all local examples at the round's model.
-double SgdTrainer::Engine::initial_loss(const models::DataSet& data,
-                                        std::span<const std::uint32_t> indices) {
+Result<double> SgdTrainer::Workbench::initial_loss(const models::DataSet& data,
+                                                   std::span<const std::uint32_t> indices,
+                                                   std::size_t batch) {
   models::Evaluation total;
-  const std::size_t batch = workspace->max_batch();
   for (std::size_t begin = 0; begin < indices.size(); begin += batch) {
-    const auto part = indices.subspan(begin, std::min(batch, indices.size() - begin));
-    const std::span inputs(features.data(), part.size() * network->inputs());
-    const std::span targets(labels.data(), part.size());
-    data.gather(part, inputs, targets);
-    const auto evaluation = network->evaluate(*workspace, inputs, targets, initial.span());
+    const auto [inputs, targets] =
+        gather(data, indices.subspan(begin, std::min(batch, indices.size() - begin)));
+    const auto evaluation = engine->evaluate(inputs, targets);
     total.loss_sum += evaluation.loss_sum;
     total.examples += evaluation.examples;
+  }
+  if (!std::isfinite(total.loss())) {
+    if (!engine->problem().empty()) return failed(std::string(engine->problem()));
+    return failed("the loss of the local examples at the round's model is not finite");
   }
   return total.loss();
 }
 
 /// McMahan et al. 2017, Algorithm 1, ClientUpdate: E epochs over the shuffled examples in batches
 /// of B.
-Result<LossSum> SgdTrainer::Engine::run_epochs(const models::DataSet& data,
-                                               const TrainingTask& task,
-                                               const TrainingControl& control,
-                                               std::uint32_t epochs) {
+Result<LossSum> SgdTrainer::Workbench::run_epochs(const models::DataSet& data,
+                                                  const TrainingTask& task,
+                                                  const TrainingControl& control,
+                                                  const Preparation& preparation) {
   const TrainingPlan& plan = task.plan;
-  const models::SgdStep step{plan.learning_rate, strategy->local_rule().proximal_mu,
-                             initial.span()};
-  const std::size_t batch = plan.batch_size == 0 ? order.size() : plan.batch_size;
+  const float proximal_mu = strategy->local_rule().proximal_mu;
   RandomStream random(plan.seed, RandomPurpose::kTraining, task.round, task.client);
+  engine->begin_training(plan.optimizer, RandomStream(plan.seed, RandomPurpose::kTrainingStep,
+                                                      task.round, task.client));
   LossSum loss;
-  for (std::uint32_t epoch = 1; epoch <= epochs; ++epoch) {
+  for (std::uint32_t epoch = 1; epoch <= preparation.epochs; ++epoch) {
     const bool short_of_time = control.wrap_up && control.wrap_up->load(std::memory_order_relaxed);
     if (epoch > 1 && short_of_time && plan.accept_partial_work) break;
     random.shuffle(std::span(order));
-    for (std::size_t begin = 0; begin < order.size(); begin += batch) {
+    for (std::size_t begin = 0; begin < order.size(); begin += preparation.batch) {
       if (control.cancelled && control.cancelled->load(std::memory_order_relaxed)) {
         return failed(
             fmt::format("training was cancelled in epoch {}, after step {}", epoch, loss.steps));
       }
       const auto part = std::span<const std::uint32_t>(order).subspan(
-          begin, std::min(batch, order.size() - begin));
-      const std::span inputs(features.data(), part.size() * network->inputs());
-      const std::span targets(labels.data(), part.size());
-      data.gather(part, inputs, targets);
+          begin, std::min(preparation.batch, order.size() - begin));
+      const auto [inputs, targets] = gather(data, part);
       const double batch_loss =
-          network->train_step(*workspace, inputs, targets, trained.span(), step);
+          engine->train_step(inputs, targets, plan.learning_rate, proximal_mu);
       ++loss.steps;
       if (!std::isfinite(batch_loss)) {
+        if (!engine->problem().empty()) return failed(std::string(engine->problem()));
         return failed(fmt::format(
             "the loss became {} in epoch {}, step {}, at learning rate {}; a "
             "smaller one may help",
@@ -135,6 +158,26 @@ Result<LossSum> SgdTrainer::Engine::run_epochs(const models::DataSet& data,
     }
   }
   return loss;
+}
+
+Result<SharedBytes> SgdTrainer::Workbench::encode_update(const TrainingTask& task,
+                                                         Encoding encoding,
+                                                         const strategies::LocalOutcome& outcome) {
+  RandomStream random(task.plan.seed, RandomPurpose::kUpdateRounding, task.round, task.client);
+  if (strategy->sends_difference()) return engine->encode_difference(encoding, random);
+  const std::size_t d = engine->layout().size();
+  if (outcome.initial.size() != d || outcome.trained.size() != d) {
+    return failed(
+        fmt::format("strategy {} makes updates from fp32 weights, which training in {} does "
+                    "not keep; fp32 does",
+                    strategy->name(), precision));
+  }
+  ParameterVector update(d);
+  COVEY_TRY(strategy->fill_update(outcome, update.span()));
+  if (!std::ranges::all_of(update.span(), [](float value) { return std::isfinite(value); })) {
+    return failed("the update is not finite");
+  }
+  return encode(encoding, engine->layout(), update.span(), &random);
 }
 
 namespace {
@@ -152,15 +195,40 @@ Result<std::uint32_t> epochs_to_run(const TrainingPlan& plan, const TrainingCont
   return control.max_epochs;
 }
 
-Result<void> check_data(const models::DataSet& data, const models::Network& network) {
-  if (data.example_size() != network.inputs()) {
+std::string kind_of_features(std::uint32_t vocabulary) {
+  return vocabulary == 0 ? "numbers" : fmt::format("tokens below {}", vocabulary);
+}
+
+/// Classes that the network's outputs can be compared with.
+std::size_t most_classes(const models::DataShape& shape, const ModelSpec& spec) {
+  constexpr std::size_t kAny = std::numeric_limits<std::size_t>::max();
+  if (spec.target == Target::kInput) return kAny;  // compared with the example itself
+  if (spec.loss == Loss::kCrossEntropy || shape.classes > 1) return shape.classes;
+  return spec.loss == Loss::kBinaryCrossEntropy ? 2 : kAny;  // one output: the class's number
+}
+
+Result<void> check_data(const models::DataSet& data, const models::DataShape& shape,
+                        const ModelSpec& spec) {
+  if (data.example_size() != shape.example_size) {
     return failed(fmt::format("the local examples have {} features, the plan's network takes {}",
-                              data.example_size(), network.inputs()));
+                              data.example_size(), shape.example_size));
   }
-  if (data.classes() > network.classes()) {
+  const bool tokens = data.vocabulary() > 0;
+  if (tokens != (shape.vocabulary > 0) || data.vocabulary() > shape.vocabulary) {
+    return failed(fmt::format("the plan's network takes {}, the local examples are {}",
+                              kind_of_features(shape.vocabulary),
+                              kind_of_features(data.vocabulary())));
+  }
+  if (data.labels_per_example() != shape.labels_per_example) {
+    return failed(
+        fmt::format("the local examples have {} labels each, the plan's network makes {} "
+                    "predictions",
+                    data.labels_per_example(), shape.labels_per_example));
+  }
+  if (data.classes() > most_classes(shape, spec)) {
     return failed(
         fmt::format("the local examples have {} classes, the plan's network tells {} apart",
-                    data.classes(), network.classes()));
+                    data.classes(), most_classes(shape, spec)));
   }
   return {};
 }
@@ -184,53 +252,59 @@ Result<void> check_contribution(const strategies::Contribution& contribution,
 
 }  // namespace
 
-SgdTrainer::SgdTrainer(const models::DataSet& data, const strategies::Registry& registry)
-    : data_(data), registry_(registry), engine_(std::make_unique<Engine>()) {}
+SgdTrainer::SgdTrainer(const models::DataSet& data, const strategies::Registry& registry,
+                       models::EngineFactory make_engine)
+    : data_(data), registry_(registry), workbench_(std::make_unique<Workbench>()) {
+  workbench_->make_engine = std::move(make_engine);
+}
 SgdTrainer::~SgdTrainer() = default;
 
 Result<TrainedUpdate> SgdTrainer::train(const TrainingTask& task, const TrainingControl& control) {
   const TrainingPlan& plan = task.plan;
-  COVEY_TRY(check_encoding(plan));
+  Workbench& bench = *workbench_;
+  Preparation preparation;
+  COVEY_ASSIGN(preparation.encodings, encodings_of(plan));
   if (indices_.empty()) return failed("this device has no training examples");
-  COVEY_ASSIGN(const std::uint32_t epochs, epochs_to_run(plan, control));
-  Engine& engine = *engine_;
-  COVEY_TRY(engine.use_network(plan.model));
-  COVEY_TRY(check_data(data_, *engine.network));
-  COVEY_TRY(engine.use_strategy(registry_, plan));
-  const strategies::LocalRule rule = engine.strategy->local_rule();
+  COVEY_ASSIGN(preparation.epochs, epochs_to_run(plan, control));
+  COVEY_TRY(bench.use_engine(plan));
+  COVEY_TRY(check_data(data_, bench.shape, plan.model));
+  COVEY_TRY(bench.use_strategy(registry_, plan));
 
   const std::size_t n = indices_.size();
-  std::size_t batch = plan.batch_size == 0 ? n : std::min<std::size_t>(plan.batch_size, n);
-  if (rule.needs_initial_loss) batch = std::max(batch, std::min(kEvaluationBatch, n));
-  engine.reserve(batch, n);
-  engine.order.assign(indices_.begin(), indices_.end());
-  COVEY_TRY(decode_fp32(task.model.span(), engine.initial.span()));
-  std::ranges::copy(engine.initial.span(), engine.trained.data());
+  preparation.batch = plan.batch_size == 0 ? n : std::min<std::size_t>(plan.batch_size, n);
+  COVEY_TRY(bench.engine->check_training(plan.optimizer, preparation.batch));
+  if (bench.strategy->local_rule().needs_initial_loss) {
+    const std::size_t efficient = std::clamp<std::size_t>(
+        kEvaluationPredictions / bench.shape.labels_per_example, 1, kEvaluationBatch);
+    preparation.evaluation_batch = std::max(preparation.batch, std::min(efficient, n));
+  }
+  bench.reserve(std::max(preparation.batch, preparation.evaluation_batch), n);
+  bench.order.assign(indices_.begin(), indices_.end());
+  COVEY_TRY(bench.engine->load(task.model.span()));
 
   strategies::LocalOutcome outcome;
-  if (rule.needs_initial_loss) {
-    outcome.initial_loss = engine.initial_loss(data_, indices_);
-    if (!std::isfinite(outcome.initial_loss)) {
-      return failed("the loss of the local examples at the round's model is not finite");
-    }
+  if (preparation.evaluation_batch > 0) {
+    COVEY_ASSIGN(outcome.initial_loss,
+                 bench.initial_loss(data_, indices_, preparation.evaluation_batch));
   }
-  COVEY_ASSIGN(const LossSum loss, engine.run_epochs(data_, task, control, epochs));
-  outcome.initial = engine.initial.span();
-  outcome.trained = engine.trained.span();
-  outcome.num_examples = n;
-  outcome.steps = loss.steps;
-  outcome.learning_rate = plan.learning_rate;
-
-  if (!all_finite(engine.trained.span())) {
+  COVEY_ASSIGN(const LossSum loss, bench.run_epochs(data_, task, control, preparation));
+  if (!bench.engine->finite()) {
     return failed(fmt::format("the parameters are not finite after {} steps at learning rate {}",
                               loss.steps, plan.learning_rate));
   }
-  COVEY_ASSIGN(auto contribution, engine.strategy->contribute(outcome, engine.update.span()));
-  COVEY_TRY(check_contribution(contribution, *engine.strategy));
-  if (!all_finite(engine.update.span())) return failed("the update is not finite");
+  outcome.initial = bench.engine->initial();
+  outcome.trained = bench.engine->trained();
+  outcome.squared_norm = bench.engine->difference_squared_norm();
+  outcome.num_examples = n;
+  outcome.steps = loss.steps;
+  outcome.learning_rate = plan.learning_rate;
+  // Two finite weights may lie further apart than the largest float: then the sum is infinite.
+  if (!std::isfinite(outcome.squared_norm)) return failed("the update is not finite");
+  COVEY_ASSIGN(auto contribution, bench.strategy->weigh(outcome));
+  COVEY_TRY(check_contribution(contribution, *bench.strategy));
 
   TrainedUpdate trained;
-  trained.update = encode_fp32(engine.update.span());
+  COVEY_ASSIGN(trained.update, bench.encode_update(task, preparation.encodings.update, outcome));
   trained.digest = sha256(trained.update.span());
   trained.weight = contribution.weight;
   trained.scalars = std::move(contribution.scalars);

@@ -24,10 +24,12 @@ if(COVEY_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
 endif()
 
 # covey_library(name DEPS public... PRIVATE private...)
-# Makes target covey_<name>, alias covey::<name>, of every .cpp of this folder, with the headers in include/.
+# Makes target covey_<name>, alias covey::<name>, of every .cpp of this folder and of its FOLDERS, with
+# the headers in include/.
 function(covey_library name)
-  cmake_parse_arguments(ARG "" "" "DEPS;PRIVATE" ${ARGN})
-  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cpp)
+  cmake_parse_arguments(ARG "" "" "DEPS;PRIVATE;FOLDERS" ${ARGN})
+  list(TRANSFORM ARG_FOLDERS REPLACE "(.+)" "${CMAKE_CURRENT_SOURCE_DIR}/\\1/*.cpp" OUTPUT_VARIABLE inner)
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cpp ${inner})
   file(GLOB_RECURSE headers CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/include/*.hpp)
   add_library(covey_${name} STATIC ${sources})
   add_library(covey::${name} ALIAS covey_${name})

@@ -109,3 +109,7 @@ foreach(folder client/daemon simulation/daemon server/daemon)
     endif()
   endforeach()
 endforeach()
+# What the programs load when a run has a TorchScript model; no component, it is used by no other code.
+if(TARGET covey_torch_module)
+  install(TARGETS covey_torch_module LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/covey)
+endif()

@@ -72,9 +72,48 @@ class RunReader {
   Error relation_error(const std::string& origin, const std::string& key,
                        std::string_view sentence) const;
   Result<void> check_population(const std::string& origin) const;
+  Result<void> check_model(const std::string& origin) const;
+  Result<void> check_precision(const std::string& origin) const;
+  void choose_model(std::string_view key);
 
   std::map<std::string, std::string> places_;  // "table.key" -> "run.toml:12"
 };
+
+constexpr std::string_view kPresetBringsIt =
+    "goes with model.layers or model.torchscript; a preset brings its own";
+constexpr std::string_view kDeviceIsLibtorchs =
+    "goes with model.torchscript; other models are computed on the processor";
+constexpr std::string_view kScriptBringsIt =
+    "goes with model.preset or model.layers; a TorchScript file brings its initial parameters";
+
+/// A model is given in one way; a file that gives two of them is not to be guessed about.
+Result<void> check_model_table(const toml::table& table, const RunSource& source) {
+  const toml::node* layers = table.get("layers");
+  const toml::node* torchscript = table.get("torchscript");
+  const bool preset = table.contains("preset");
+  if (layers != nullptr && preset) {
+    return key_error(source.place(*layers), "model.layers",
+                     "a model is given by preset or by layers, not by both");
+  }
+  if (torchscript != nullptr && (preset || layers != nullptr)) {
+    return key_error(source.place(*torchscript), "model.torchscript",
+                     fmt::format("a model is given by torchscript or by {}, not by both",
+                                 preset ? "preset" : "layers"));
+  }
+  for (const char* key : {"loss", "target"}) {
+    if (const toml::node* node = table.get(key); node != nullptr && preset) {
+      return key_error(source.place(*node), std::string("model.") + key, kPresetBringsIt);
+    }
+  }
+  if (const toml::node* node = table.get("device"); node != nullptr && (preset || layers)) {
+    return key_error(source.place(*node), "model.device", kDeviceIsLibtorchs);
+  }
+  if (const toml::node* node = table.get("initialisation");
+      node != nullptr && torchscript != nullptr) {
+    return key_error(source.place(*node), "model.initialisation", kScriptBringsIt);
+  }
+  return {};
+}
 
 Result<void> RunReader::read_document(const toml::table& document, const RunSource& source) {
   for (const auto& [table_name, table_node] : document) {
@@ -90,11 +129,7 @@ Result<void> RunReader::read_document(const toml::table& document, const RunSour
       return key_error(source.place(table_node), table_name.str(),
                        fmt::format("expected a table, found {}", describe(table_node)));
     }
-    if (const toml::node* layers = table->get("layers");
-        table_name == "model" && layers != nullptr && table->contains("preset")) {
-      return key_error(source.place(*layers), "model.layers",
-                       "a model is given by preset or by layers, not by both");
-    }
+    if (table_name == "model") COVEY_TRY(check_model_table(*table, source));
     for (const auto& [name, node] : *table) {
       COVEY_TRY(read_key(table_name.str(), name.str(), node, source));
     }
@@ -111,10 +146,32 @@ Result<void> RunReader::read_key(std::string_view table, std::string_view name,
                      "unknown key" + did_you_mean(nearest_key(table, name)));
   }
   COVEY_TRY(assign_value(*key, node, source, config));
-  if (table == "model" && name == "preset") config.model.layers.clear();
-  if (table == "model" && name == "layers") config.model.preset.clear();
   places_[key->path()] = source.place(node);
+  if (table == "model") choose_model(name);
   return {};
+}
+
+/// The way of giving a model that was set last replaces the others, and what belonged to them.
+void RunReader::choose_model(std::string_view key) {
+  ModelConfig& model = config.model;
+  if (key != "preset" && key != "layers" && key != "torchscript") return;
+  if (key != "preset") model.preset.clear();
+  if (key != "layers") model.layers.clear();
+  if (key != "torchscript") {
+    model.torchscript.clear();
+    model.device = ModelConfig{}.device;
+    places_.erase("model.device");
+  }
+  if (key == "preset") {
+    model.loss = ModelConfig{}.loss;
+    model.target = ModelConfig{}.target;
+    places_.erase("model.loss");
+    places_.erase("model.target");
+  }
+  if (key == "torchscript") {
+    model.initialisation = ModelConfig{}.initialisation;
+    places_.erase("model.initialisation");
+  }
 }
 
 Result<void> RunReader::read_strategy_parameter(std::string_view name, const toml::node& node,
@@ -197,6 +254,7 @@ Result<void> RunReader::check_population(const std::string& origin) const {
   const PartitionConfig& partition = config.partition;
   const SelectionConfig& selection = config.selection;
   const bool has_owners = config.data.source == "synthetic" || config.data.source == "leaf" ||
+                          config.data.source == "text" ||
                           (config.data.source == "csv" && !config.data.user.empty());
   if (partition.scheme == "natural" && !has_owners) {
     return relation_error(
@@ -223,8 +281,50 @@ Result<void> RunReader::check_population(const std::string& origin) const {
   return {};
 }
 
+Result<void> RunReader::check_model(const std::string& origin) const {
+  const ModelConfig& model = config.model;
+  const bool is_preset = model.layers.empty() && model.torchscript.empty();
+  for (const char* key : {"model.loss", "model.target"}) {
+    if (!is_preset || !places_.contains(key)) continue;
+    return relation_error(origin, key, kPresetBringsIt);
+  }
+  if (!model.torchscript.empty() && places_.contains("model.initialisation")) {
+    return relation_error(origin, "model.initialisation", kScriptBringsIt);
+  }
+  if (model.torchscript.empty() && places_.contains("model.device")) {
+    return relation_error(origin, "model.device", kDeviceIsLibtorchs);
+  }
+  if (!is_preset && model.target == Target::kInput && model.loss == Loss::kCrossEntropy) {
+    return relation_error(origin, "model.target",
+                          "\"input\" needs model.loss = \"mse\" or \"bce\"; cross-entropy is "
+                          "over classes");
+  }
+  const bool unlabelled = config.data.source == "csv" && config.data.label.empty();
+  const bool reconstructs =
+      is_preset ? model.preset == "autoencoder" : model.target == Target::kInput;
+  if (unlabelled && !reconstructs) {
+    return relation_error(origin, "data.label",
+                          "may be empty only for a model that learns without labels (preset "
+                          "\"autoencoder\", or model.target = \"input\")");
+  }
+  return {};
+}
+
+Result<void> RunReader::check_precision(const std::string& origin) const {
+  const ClientConfig& client = config.client;
+  const bool narrow = client.precision == "int8" || client.precision == "bf16";
+  if (!narrow || client.compressor == "auto" || client.compressor == client.precision) return {};
+  return relation_error(
+      origin, "client.compressor",
+      fmt::format("\"{}\" does not go with client.precision = \"{}\", whose devices hold no "
+                  "weights in it; use \"auto\" or \"{}\"",
+                  client.compressor, client.precision, client.precision));
+}
+
 Result<void> RunReader::check_relations(const std::string& origin) const {
   COVEY_TRY(check_population(origin));
+  COVEY_TRY(check_model(origin));
+  COVEY_TRY(check_precision(origin));
   if (config.name.find('/') != std::string::npos || config.name.front() == '.') {
     return relation_error(
         origin, "run.name",

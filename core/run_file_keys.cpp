@@ -1,7 +1,8 @@
 #include "run_file_keys.hpp"
 
 #include <algorithm>
-#include <array>
+#include <string>
+#include <type_traits>
 #include <utility>
 
 namespace covey {
@@ -23,6 +24,32 @@ RunKey choice(std::string_view table, std::string_view name, RunKey::Text member
   return key;
 }
 
+// `member` of a RunConfig, an enumeration, as the pair of functions that a key takes.
+#define COVEY_ENUM(member)                                                        \
+  RunKey::Enumerated {                                                            \
+    [](const RunConfig& c) { return static_cast<std::uint8_t>(c.member); },       \
+        [](RunConfig& c, std::uint8_t value) {                                    \
+          c.member = static_cast<std::remove_cvref_t<decltype(c.member)>>(value); \
+        }                                                                         \
+  }
+
+RunKey enumerated(std::string_view table, std::string_view name, RunKey::Enumerated member,
+                  std::vector<std::string_view> choices) {
+  RunKey key{table, name, member};
+  key.choices = std::move(choices);
+  return key;
+}
+
+/// The names of an enumeration's values, which are 1, 2, ... `last`.
+template <typename Enum>
+std::vector<std::string_view> names_up_to(Enum last) {
+  std::vector<std::string_view> names;
+  for (std::uint8_t value = 1; value <= static_cast<std::uint8_t>(last); ++value) {
+    names.push_back(to_string(static_cast<Enum>(value)));
+  }
+  return names;
+}
+
 RunKey flag(std::string_view table, std::string_view name, RunKey::Flag member) {
   return {table, name, member};
 }
@@ -34,6 +61,11 @@ RunKey count(std::string_view table, std::string_view name, RunKey::Count member
 
 RunKey number(std::string_view table, std::string_view name, RunKey::Number member, double low = 0,
               double high = std::numeric_limits<double>::max()) {
+  return {table, name, member, low, high};
+}
+
+RunKey single(std::string_view table, std::string_view name, RunKey::Single member, double low = 0,
+              double high = std::numeric_limits<float>::max()) {
   return {table, name, member, low, high};
 }
 
@@ -54,9 +86,22 @@ constexpr double kMaxLearningRate = 1e6;
 // exp(20) examples per device is far beyond what can be held.
 constexpr double kMaxLogSize = 20;
 constexpr double kMaxConcentration = 1e6;  // equal parts, for any practical purpose
+// Characters of one example: far longer than a recurrent network learns from.
+constexpr double kMaxSteps = 1 << 16;
 constexpr double kMinFrameBytes = 2048;
 constexpr double kMinChunkBytes = 1024;
 constexpr double kMaxFrameBytes = 1 << 30;
+
+std::vector<std::string_view> preset_choices() {
+  static const std::string names = preset_names();  // "logistic, 2nn, ..."
+  std::vector<std::string_view> choices;
+  for (std::size_t first = 0; first < names.size();) {
+    const std::size_t end = std::min(names.find(", ", first), names.size());
+    choices.push_back(std::string_view(names).substr(first, end - first));
+    first = end + 2;
+  }
+  return choices;
+}
 
 std::vector<RunKey> experiment_keys() {
   return {
@@ -68,10 +113,17 @@ std::vector<RunKey> experiment_keys() {
       flag("run", "stop-at-target", COVEY_AT(stop_at_target)),
       count("run", "eval-every", COVEY_AT(eval_every), 1),
 
-      choice("model", "preset", COVEY_AT(model.preset), {"logistic", "2nn", "cnn"}),
+      choice("model", "preset", COVEY_AT(model.preset), preset_choices()),
       {"model", "layers", RunKey::Layers(COVEY_AT(model.layers))},
+      enumerated("model", "loss", COVEY_ENUM(model.loss), names_up_to(Loss::kBinaryCrossEntropy)),
+      enumerated("model", "target", COVEY_ENUM(model.target), names_up_to(Target::kInput)),
+      enumerated("model", "initialisation", COVEY_ENUM(model.initialisation),
+                 names_up_to(Initialisation::kGlorotUniform)),
+      text("model", "torchscript", COVEY_AT(model.torchscript), 1),
+      choice("model", "device", COVEY_AT(model.device), {"cpu", "cuda"}),
 
-      choice("data", "source", COVEY_AT(data.source), {"synthetic", "mnist", "csv", "leaf"}),
+      choice("data", "source", COVEY_AT(data.source),
+             {"synthetic", "mnist", "csv", "leaf", "text"}),
       text("data", "path", COVEY_AT(data.path)),
       number("data", "alpha", COVEY_AT(data.alpha)),
       number("data", "beta", COVEY_AT(data.beta)),
@@ -79,8 +131,9 @@ std::vector<RunKey> experiment_keys() {
       number("data", "size-mean", COVEY_AT(data.size_mean), 0, kMaxLogSize),
       number("data", "size-spread", COVEY_AT(data.size_spread), 0, kMaxLogSize),
       count("data", "max-examples", COVEY_AT(data.max_examples), 0),
-      text("data", "label", COVEY_AT(data.label), 1),
+      text("data", "label", COVEY_AT(data.label)),
       text("data", "user", COVEY_AT(data.user)),
+      count("data", "steps", COVEY_AT(data.steps), 1, kMaxSteps),
       below_high(number("data", "test-fraction", COVEY_AT(data.test_fraction), 0, 1)),
 
       choice("partition", "scheme", COVEY_AT(partition.scheme),
@@ -103,9 +156,34 @@ std::vector<RunKey> training_keys() {
       positive(
           number("client", "learning-rate", COVEY_AT(client.learning_rate), 0, kMaxLearningRate)),
       flag("client", "accept-partial-work", COVEY_AT(client.accept_partial_work)),
-      choice("client", "precision", COVEY_AT(client.precision), {"fp32"}),
-      choice("client", "compressor", COVEY_AT(client.compressor), {"fp32"}),
+      choice("client", "precision", COVEY_AT(client.precision),
+             {"fp32", "bf16", "qat-int8", "int8"}),
+      choice("client", "compressor", COVEY_AT(client.compressor), {"auto", "fp32", "bf16", "int8"}),
+  };
+}
 
+std::vector<RunKey> optimizer_keys() {
+  return {
+      enumerated("client", "optimizer", COVEY_ENUM(client.optimizer.kind),
+                 names_up_to(OptimizerKind::kAdamW)),
+      // 1 would never forget a gradient.
+      below_high(single("client", "momentum", COVEY_AT(client.optimizer.momentum), 0, 1)),
+      below_high(single("client", "beta1", COVEY_AT(client.optimizer.beta1), 0, 1)),
+      below_high(single("client", "beta2", COVEY_AT(client.optimizer.beta2), 0, 1)),
+      positive(single("client", "epsilon", COVEY_AT(client.optimizer.epsilon), 0, 1)),
+      single("client", "weight-decay", COVEY_AT(client.optimizer.weight_decay), 0,
+             kMaxLearningRate),
+      single("client", "clip-norm", COVEY_AT(client.optimizer.clip_norm)),
+      enumerated("client", "lr-schedule", COVEY_ENUM(client.schedule.kind),
+                 {"constant", "step", "exponential", "inverse", "cosine"}),
+      positive(number("client", "lr-decay", COVEY_AT(client.schedule.decay), 0, 1)),
+      count("client", "lr-step", COVEY_AT(client.schedule.step), 1),
+      count("client", "lr-warmup", COVEY_AT(client.schedule.warmup), 0),
+  };
+}
+
+std::vector<RunKey> selection_keys() {
+  return {
       number("selection", "fraction-fit", COVEY_AT(selection.fraction_fit), 0, 1),
       count("selection", "min-fit-clients", COVEY_AT(selection.min_fit_clients), 1),
       count("selection", "min-available-clients", COVEY_AT(selection.min_available_clients), 0),
@@ -171,6 +249,7 @@ std::vector<RunKey> fleet_and_server_keys() {
 }
 
 #undef COVEY_AT
+#undef COVEY_ENUM
 
 std::size_t edit_distance(std::string_view a, std::string_view b) {
   std::vector<std::size_t> row(b.size() + 1);
@@ -191,7 +270,8 @@ std::size_t edit_distance(std::string_view a, std::string_view b) {
 std::span<const RunKey> run_keys() {
   static const std::vector<RunKey> keys = [] {
     std::vector<RunKey> all = experiment_keys();
-    for (auto part : {training_keys(), fleet_and_server_keys()}) {
+    for (auto part :
+         {training_keys(), optimizer_keys(), selection_keys(), fleet_and_server_keys()}) {
       all.insert(all.end(), part.begin(), part.end());
     }
     return all;
@@ -204,17 +284,6 @@ const RunKey* find_run_key(std::string_view table, std::string_view name) {
   const auto found = std::ranges::find_if(
       keys, [&](const RunKey& key) { return key.table == table && key.name == name; });
   return found == keys.end() ? nullptr : &*found;
-}
-
-std::span<const LayerType> layer_types() {
-  static constexpr std::array<LayerType, 5> kTypes{{
-      {"dense", LayerKind::kDense, "units", false},
-      {"conv2d", LayerKind::kConv2d, "filters", true},
-      {"max-pool2d", LayerKind::kMaxPool2d, "", true},
-      {"flatten", LayerKind::kFlatten, "", false},
-      {"relu", LayerKind::kRelu, "", false},
-  }};
-  return kTypes;
 }
 
 std::string nearest_name(std::string_view name, std::span<const std::string> known) {

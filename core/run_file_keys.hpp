@@ -27,15 +27,21 @@ struct RunKey {
   using Number = double& (*)(RunConfig&);
   using Range = TraitRange (*)(RunConfig&);
   using Layers = std::vector<LayerSpec>& (*)(RunConfig&);
+  using Single = float& (*)(RunConfig&);
+  /// One of `choices`, kept as an enumeration whose values are 1, 2, ... in their order.
+  struct Enumerated {
+    std::uint8_t (*get)(const RunConfig&);
+    void (*set)(RunConfig&, std::uint8_t);
+  };
 
   std::string_view table;
   std::string_view name;
-  std::variant<Text, Flag, Count, Seed, Number, Range, Layers> member;
+  std::variant<Text, Flag, Count, Seed, Number, Range, Layers, Single, Enumerated> member;
   double low = 0;  ///< smallest value; of a text: its smallest length
   double high = std::numeric_limits<double>::max();
   bool low_excluded = false;
   bool high_excluded = false;
-  std::vector<std::string_view> choices = {};  ///< of a text; empty: any
+  std::vector<std::string_view> choices = {};  ///< of a text (empty: any) or enumeration
 
   std::string path() const { return std::string(table) + "." + std::string(name); }
 };
@@ -43,15 +49,6 @@ struct RunKey {
 /// Every key, tables together and in the order in which they are written.
 std::span<const RunKey> run_keys();
 const RunKey* find_run_key(std::string_view table, std::string_view name);
-
-/// The layer types of model.layers and the numbers each takes.
-struct LayerType {
-  std::string_view type;
-  LayerKind kind;
-  std::string_view units_key;  ///< "units", "filters" or "" (takes none)
-  bool takes_kernel;
-};
-std::span<const LayerType> layer_types();
 
 /// The known name nearest to `name` by edit distance; "" if none is near.
 std::string nearest_name(std::string_view name, std::span<const std::string> known);

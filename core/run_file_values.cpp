@@ -8,16 +8,13 @@
 #include <cstdint>
 #include <utility>
 
+#include "run_file_layers.hpp"
+
 namespace covey {
 namespace {
 
-// One layer has at most this many outputs or filters, and this side of a kernel: beyond any network
-// that fits a device, and small enough that sizes cannot overflow.
-constexpr std::int64_t kMaxUnits = 1 << 20;
-constexpr std::int64_t kMaxKernel = 1 << 10;
-
 /// What a value is checked against, and how to speak of it.
-struct Target {
+struct CheckedKey {
   const RunKey& key;
   std::string path;
   std::string place;
@@ -33,7 +30,7 @@ std::string range_text(const RunKey& key) {
   return fmt::format("{} and {} {}", low, key.high_excluded ? "less than" : "at most", key.high);
 }
 
-Result<void> check_range(const Target& target, double value) {
+Result<void> check_range(const CheckedKey& target, double value) {
   const RunKey& key = target.key;
   const bool low_ok = key.low_excluded ? value > key.low : value >= key.low;
   const bool high_ok = key.high_excluded ? value < key.high : value <= key.high;
@@ -41,7 +38,7 @@ Result<void> check_range(const Target& target, double value) {
   return target.error(fmt::format("{} is out of range, it must be {}", value, range_text(key)));
 }
 
-Result<std::int64_t> read_whole(const Target& target, const toml::node& node) {
+Result<std::int64_t> read_whole(const CheckedKey& target, const toml::node& node) {
   const auto value = node.value_exact<std::int64_t>();
   if (!value) {
     return target.error(fmt::format("expected a whole number, found {}", describe(node)));
@@ -52,7 +49,7 @@ Result<std::int64_t> read_whole(const Target& target, const toml::node& node) {
 
 /// Stores a node in the member of the type that the key is bound to.
 struct Assign {
-  const Target& target;
+  const CheckedKey& target;
   const toml::node& node;
   const RunSource& source;
   RunConfig& config;
@@ -132,67 +129,33 @@ struct Assign {
     std::vector<LayerSpec> layers;
     for (const toml::node& item : *items) {
       const std::string name = fmt::format("{}[{}]", target.path, layers.size());
-      COVEY_ASSIGN(const LayerSpec layer, read_layer(name, item));
+      COVEY_ASSIGN(const LayerSpec layer, read_layer(name, item, source));
       layers.push_back(layer);
     }
     member(config) = std::move(layers);
     return {};
   }
 
-  Result<LayerSpec> read_layer(const std::string& name, const toml::node& item) const;
-  Result<std::uint32_t> read_size(const std::string& name, const toml::table& table,
-                                  std::string_view key, std::int64_t max) const;
-};
+  Result<void> operator()(RunKey::Single member) const {
+    COVEY_ASSIGN(const double value, read_number(target.path, node, source));
+    const auto rounded = static_cast<float>(value);  // what is kept is what must be in range
+    COVEY_TRY(check_range(target, static_cast<double>(rounded)));
+    member(config) = rounded;
+    return {};
+  }
 
-Result<std::uint32_t> Assign::read_size(const std::string& name, const toml::table& table,
-                                        std::string_view key, std::int64_t max) const {
-  const toml::node* item = table.get(key);
-  if (item == nullptr) {
-    return key_error(source.place(table), name, fmt::format("{} is missing", key));
-  }
-  const auto value = item->value_exact<std::int64_t>();
-  if (!value || *value < 1 || *value > max) {
-    return key_error(
-        source.place(*item), fmt::format("{}.{}", name, key),
-        fmt::format("expected a whole number from 1 to {}, found {}", max, describe(*item)));
-  }
-  return static_cast<std::uint32_t>(*value);
-}
-
-Result<LayerSpec> Assign::read_layer(const std::string& name, const toml::node& item) const {
-  const toml::table* table = item.as_table();
-  if (table == nullptr) {
-    return key_error(
-        source.place(item), name,
-        fmt::format("expected {{type = \"dense\", units = 10}}, found {}", describe(item)));
-  }
-  const auto type = (*table)["type"].value_exact<std::string>();
-  const auto types = layer_types();
-  const auto known =
-      std::ranges::find_if(types, [&](const LayerType& t) { return t.type == type; });
-  if (known == types.end()) {
-    std::vector<std::string_view> names;
-    for (const LayerType& t : types) names.push_back(t.type);
-    return key_error(source.place(item), name,
-                     fmt::format("type must be one of {}", fmt::join(names, ", ")));
-  }
-  for (const auto& [key, value] : *table) {
-    const bool takes = key == "type" || (key == "kernel" && known->takes_kernel) ||
-                       (!known->units_key.empty() && key == known->units_key);
-    if (!takes) {
-      return key_error(source.place(value), name,
-                       fmt::format("a {} layer has no \"{}\"", *type, key.str()));
+  Result<void> operator()(RunKey::Enumerated member) const {
+    const auto value = node.value_exact<std::string>();
+    if (!value) return target.error(fmt::format("expected a string, found {}", describe(node)));
+    const auto& choices = target.key.choices;
+    const auto choice = std::ranges::find(choices, *value);
+    if (choice == choices.end()) {
+      return target.error(fmt::format("\"{}\" is not one of {}", *value, fmt::join(choices, ", ")));
     }
+    member.set(config, static_cast<std::uint8_t>(choice - choices.begin() + 1));
+    return {};
   }
-  LayerSpec layer{known->kind, 0, 0};
-  if (!known->units_key.empty()) {
-    COVEY_ASSIGN(layer.units, read_size(name, *table, known->units_key, kMaxUnits));
-  }
-  if (known->takes_kernel) {
-    COVEY_ASSIGN(layer.kernel, read_size(name, *table, "kernel", kMaxKernel));
-  }
-  return layer;
-}
+};
 
 }  // namespace
 
@@ -230,7 +193,7 @@ Result<double> read_number(const std::string& key, const toml::node& node,
 
 Result<void> assign_value(const RunKey& key, const toml::node& node, const RunSource& source,
                           RunConfig& config) {
-  const Target target{key, key.path(), source.place(node)};
+  const CheckedKey target{key, key.path(), source.place(node)};
   return std::visit(Assign{target, node, source, config}, key.member);
 }
 

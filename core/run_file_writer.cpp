@@ -7,6 +7,7 @@
 #include <type_traits>
 
 #include "run_file_keys.hpp"
+#include "run_file_layers.hpp"
 
 namespace covey {
 namespace {
@@ -39,21 +40,8 @@ std::string key_text(const std::string& key) {
   return bare ? key : quoted(key);
 }
 
-std::string layers_text(const std::vector<LayerSpec>& layers) {
-  std::string out = "[\n";
-  for (const LayerSpec& layer : layers) {
-    const auto types = layer_types();
-    const auto type = std::ranges::find(types, layer.kind, &LayerType::kind);
-    COVEY_ASSERT(type != types.end());
-    out += fmt::format("  {{type = \"{}\"", type->type);
-    if (!type->units_key.empty()) out += fmt::format(", {} = {}", type->units_key, layer.units);
-    if (type->takes_kernel) out += fmt::format(", kernel = {}", layer.kernel);
-    out += "},\n";
-  }
-  return out + "]";
-}
-
 struct ValueText {
+  const RunKey& key;
   RunConfig& config;
 
   std::string operator()(RunKey::Text member) const { return quoted(member(config)); }
@@ -67,12 +55,24 @@ struct ValueText {
     return fmt::format("[{}, {}]", number_text(range.min), number_text(range.max));
   }
   std::string operator()(RunKey::Layers member) const { return layers_text(member(config)); }
+  // The shortest digits that read back as the same float.
+  std::string operator()(RunKey::Single member) const { return fmt::format("{}", member(config)); }
+  std::string operator()(RunKey::Enumerated member) const {
+    return quoted(key.choices.at(member.get(config) - std::size_t{1}));
+  }
 };
 
-/// preset and layers exclude each other: only the one in use is written.
+/// preset, layers and torchscript exclude each other: only the one in use is written, with the keys
+/// that belong to it.
 bool is_written(const RunKey& key, const RunConfig& config) {
   if (key.table != "model") return true;
-  return key.name == (config.model.layers.empty() ? "preset" : "layers");
+  const ModelConfig& model = config.model;
+  const bool is_preset = model.layers.empty() && model.torchscript.empty();
+  if (key.name == "preset") return is_preset;
+  if (key.name == "layers") return !model.layers.empty();
+  if (key.name == "torchscript" || key.name == "device") return !model.torchscript.empty();
+  if (key.name == "initialisation") return model.torchscript.empty();
+  return !is_preset;
 }
 
 }  // namespace
@@ -94,7 +94,7 @@ std::string to_toml(const RunConfig& config) {
       table = key.table;
     }
     if (!is_written(key, values)) continue;
-    out += fmt::format("{} = {}\n", key.name, std::visit(ValueText{values}, key.member));
+    out += fmt::format("{} = {}\n", key.name, std::visit(ValueText{key, values}, key.member));
   }
   end_table();
   return out;

@@ -1,72 +1,48 @@
 #include "workspace.hpp"
 
 #include <algorithm>
-#include <array>
-#include <utility>
 
 namespace covey::models {
 
 namespace {
 
-/// Activations and their gradients of one chunk, 32 MiB: batches of 50 of the largest preset (the
-/// cnn, 0.44 MB an example) still run whole, evaluation of thousands of examples takes no more.
-constexpr std::size_t kChunkFloats = std::size_t{8} << 20;
+/// 32 MiB: batches of 50 of the cnn preset still run whole, evaluation of thousands of examples
+/// takes no more.
+constexpr std::size_t kMaxFloats = std::size_t{8} << 20;
 constexpr std::size_t kSmallestChunk = 16;
 
-std::size_t chunk_for(const BufferSizes& sizes, std::size_t max_batch) {
-  const std::size_t per_example = sizes.activations + sizes.padded + 2 * sizes.widest;
-  return std::min(max_batch, std::max(kSmallestChunk, kChunkFloats / per_example));
+/// The whole batch, or as many examples as fit kMaxFloats.
+MemoryPlan plan_memory(const NetworkPlan& plan, std::size_t max_batch, bool training) {
+  MemoryPlan memory = MemoryPlan::make(plan, max_batch, training);
+  if (memory.floats <= kMaxFloats || max_batch <= kSmallestChunk) return memory;
+  // Memory is linear in the batch but for what the batch does not change.
+  const std::size_t per_example = memory.floats / max_batch + 1;
+  const std::size_t chunk = std::clamp(kMaxFloats / per_example, kSmallestChunk, max_batch);
+  return MemoryPlan::make(plan, chunk, training);
 }
 
 }  // namespace
 
-WorkspaceBuffers::WorkspaceBuffers(const NetworkPlan& plan, std::size_t max_batch_wanted)
-    : max_batch(std::max<std::size_t>(max_batch_wanted, 1)),
-      chunk(chunk_for(plan.sizes, max_batch)) {
-  const BufferSizes& sizes = plan.sizes;
-  const bool passes_down = plan.stages.size() > plan.first_trained + 1;
-  const std::size_t pitch = batch_pitch(chunk);
-  const std::array<std::pair<float**, std::size_t>, 10> parts{{
-      {&activations, sizes.activations * chunk},
-      {&padded, sizes.padded * chunk},
-      {&gradients[0], sizes.widest * chunk},
-      {&gradients[1], passes_down ? sizes.widest * chunk : 0},
-      {&output_transposed, sizes.dense_outputs * pitch},
-      {&input_rows, sizes.dense_outputs == 0 ? 0 : kDenseRows * pitch},
-      {&weights_transposed, sizes.transposed},
-      {&weights_gradient, sizes.transposed},
-      {&padded_gradient, sizes.padded_widest},
-      {&parameter_gradient, chunk < max_batch ? plan.layout.size() : 0},
-  }};
-  // Every part starts on a cache line and has room behind it for a kernel's last whole vector.
-  const auto room = [](std::size_t size) { return (size + kKernelSlack + 15) / 16 * 16; };
-  std::size_t total = 0;
-  for (const auto& [pointer, size] : parts) total += room(size);
-  storage = ParameterVector(total);
-  std::size_t offset = 0;
-  for (const auto& [pointer, size] : parts) {
-    *pointer = storage.data() + offset;
-    offset += room(size);
+Workspace::Buffers::Buffers(const NetworkPlan& plan, const WorkspaceOptions& wanted)
+    : options(wanted) {
+  options.max_batch = std::max<std::size_t>(options.max_batch, 1);
+  memory = plan_memory(plan, options.max_batch, options.training);
+  block = ParameterVector(memory.floats);
+  const bool in_pieces = options.training && memory.chunk < options.max_batch;
+  if (in_pieces || options.keeps_gradient) {
+    parameter_gradient = ParameterVector(plan.layout.size());
   }
-  by_channel.resize(sizes.list_entries);
-  by_position.resize(sizes.list_entries);
-  channel_counts.resize(sizes.list_channels);
-  position_counts.resize(sizes.list_positions);
 }
 
-std::size_t WorkspaceBuffers::bytes() const {
-  return sizeof(float) * storage.size() +
-         sizeof(SparseEntry) * (by_channel.size() + by_position.size()) +
-         sizeof(std::uint32_t) * (channel_counts.size() + position_counts.size());
-}
-
+Workspace::Workspace(const Network& network, const WorkspaceOptions& options)
+    : buffers_(std::make_unique<Buffers>(network.plan(), options)) {}
 Workspace::Workspace(const Network& network, std::size_t max_batch)
-    : buffers_(std::make_unique<Buffers>(*network.plan_, max_batch)) {}
+    : Workspace(network, WorkspaceOptions{.max_batch = max_batch}) {}
 Workspace::Workspace(Workspace&&) noexcept = default;
 Workspace& Workspace::operator=(Workspace&&) noexcept = default;
 Workspace::~Workspace() = default;
 
-std::size_t Workspace::max_batch() const { return buffers_->max_batch; }
+std::size_t Workspace::max_batch() const { return buffers_->options.max_batch; }
 std::size_t Workspace::bytes() const { return buffers_->bytes(); }
 
 }  // namespace covey::models

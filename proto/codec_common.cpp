@@ -44,6 +44,14 @@ void FieldReader::fail_unknown(std::string_view field, int value) {
   fail(field, fmt::format("unknown value {}", value));
 }
 
+float FieldReader::number_or(float fallback, bool present, float number, std::string_view field,
+                             float low, float high) {
+  if (!present) return fallback;
+  if (number >= low && number < high) return number;
+  fail(field, fmt::format("{} is not in [{}, {})", number, low, high));
+  return fallback;
+}
+
 std::string FieldReader::text(bool present, const std::string& text, std::string_view field,
                               std::size_t max_bytes) {
   if (!present) {

@@ -44,6 +44,9 @@ class FieldReader {
     if (!present) fail(field, "missing");
     return value;
   }
+  /// Of a field that may be left out: a finite number in [low, high), or `fallback`.
+  float number_or(float fallback, bool present, float number, std::string_view field, float low,
+                  float high);
   template <typename Id>
   Id id(bool present, std::underlying_type_t<Id> number, std::string_view field) {
     return static_cast<Id>(value(present, number, field));
@@ -58,6 +61,12 @@ class FieldReader {
       fail_unknown(field, wire);
     }
     return error_ ? first : static_cast<Enum>(wire);
+  }
+  /// Of a field that may be left out.
+  template <typename Enum, typename WireEnum>
+  Enum known_or(Enum fallback, bool present, WireEnum number, std::string_view field, Enum first,
+                Enum last) {
+    return present ? known(present, number, field, first, last) : fallback;
   }
   std::string text(bool present, const std::string& text, std::string_view field,
                    std::size_t max_bytes = kMaxStringBytes);
@@ -119,6 +128,9 @@ void write_digest(const Digest& digest, std::string* out);
 
 void write(const RetryWindow& window, wire::RetryWindow* out);
 RetryWindow read_retry(FieldReader& reader, const wire::RetryWindow& in);
+
+void write(const TrainingPlan& plan, wire::TrainingPlan* out);
+TrainingPlan read_plan(FieldReader& reader, const wire::TrainingPlan& in);
 
 void write(const BlobChunk& chunk, wire::BlobChunk* out);
 Result<BlobChunk> read_chunk(const wire::BlobChunk& in, SharedBytes payload);

@@ -5,74 +5,6 @@
 namespace covey::proto {
 namespace {
 
-void write(const ModelSpec& model, wire::ModelSpec* out) {
-  out->mutable_input_shape()->Add(model.input_shape.begin(), model.input_shape.end());
-  for (const LayerSpec& layer : model.layers) {
-    auto* item = out->add_layers();
-    item->set_kind(static_cast<wire::LayerKind>(layer.kind));
-    item->set_units(layer.units);
-    item->set_kernel(layer.kernel);
-  }
-}
-
-ModelSpec read_model(FieldReader& reader, const wire::ModelSpec& in) {
-  ModelSpec model;
-  if (reader.length(in.input_shape_size(), "input_shape")) {
-    model.input_shape.assign(in.input_shape().begin(), in.input_shape().end());
-  }
-  if (!reader.length(in.layers_size(), "layers", kMaxLayers)) return model;
-  for (const auto& layer : in.layers()) {
-    reader.part(true, layer, "layers", [&](const auto& part) {
-      model.layers.push_back(
-          {reader.known(COVEY_FIELD(part, kind), LayerKind::kDense, LayerKind::kRelu),
-           reader.value(COVEY_FIELD(part, units)), reader.value(COVEY_FIELD(part, kernel))});
-    });
-  }
-  return model;
-}
-
-void write(const TrainingPlan& plan, wire::TrainingPlan* out) {
-  out->set_strategy(wire_text(plan.strategy));
-  for (const auto& [name, value] : plan.strategy_parameters) {
-    auto* item = out->add_strategy_parameters();
-    item->set_name(wire_text(name));
-    item->set_value(value);
-  }
-  write(plan.model, out->mutable_model());
-  out->set_local_epochs(plan.local_epochs);
-  out->set_batch_size(plan.batch_size);
-  out->set_learning_rate(plan.learning_rate);
-  out->set_seed(plan.seed);
-  out->set_accept_partial_work(plan.accept_partial_work);
-  out->set_precision(wire_text(plan.precision));
-  out->set_compressor(wire_text(plan.compressor));
-  out->set_max_update_norm(plan.max_update_norm);
-}
-
-TrainingPlan read_plan(FieldReader& reader, const wire::TrainingPlan& in) {
-  TrainingPlan plan;
-  plan.strategy = reader.text(COVEY_FIELD(in, strategy));
-  if (reader.length(in.strategy_parameters_size(), "strategy_parameters")) {
-    for (const auto& parameter : in.strategy_parameters()) {
-      reader.part(true, parameter, "strategy_parameters", [&](const auto& part) {
-        plan.strategy_parameters.emplace_back(reader.text(COVEY_FIELD(part, name)),
-                                              reader.value(COVEY_FIELD(part, value)));
-      });
-    }
-  }
-  reader.part(COVEY_FIELD(in, model),
-              [&](const auto& part) { plan.model = read_model(reader, part); });
-  plan.local_epochs = reader.value(COVEY_FIELD(in, local_epochs));
-  plan.batch_size = reader.value(COVEY_FIELD(in, batch_size));
-  plan.learning_rate = reader.value(COVEY_FIELD(in, learning_rate));
-  plan.seed = reader.value(COVEY_FIELD(in, seed));
-  plan.accept_partial_work = reader.value(COVEY_FIELD(in, accept_partial_work));
-  plan.precision = reader.text(COVEY_FIELD(in, precision));
-  plan.compressor = reader.text(COVEY_FIELD(in, compressor));
-  plan.max_update_norm = reader.value(COVEY_FIELD(in, max_update_norm));
-  return plan;
-}
-
 /// Writes one message into the envelope's matching kind.
 struct Writer {
   wire::Envelope& envelope;
@@ -98,7 +30,7 @@ struct Writer {
     auto* out = envelope.mutable_assignment();
     out->set_run(value_of(assignment.run));
     out->set_round(value_of(assignment.round));
-    write(assignment.plan, out->mutable_plan());
+    proto::write(assignment.plan, out->mutable_plan());
     write_digest(assignment.model, out->mutable_model());
     out->set_model_size(assignment.model_size);
     out->set_report_within_us(assignment.report_within.count());

@@ -72,7 +72,8 @@ RoundCoordinator::State::State(CoordinatorOptions options_in, RunState state_in)
       run(state_in.run),
       committed(state_in.round),
       model(std::move(state_in.model)),
-      model_digest(model.digest()),
+      model_digest(model.parameters.digest()),
+      sent_digest(model.sent.digest()),
       slots(options.config.selection.max_uploads) {
   metrics.round = committed;
   if (state_in.metrics) metrics = *state_in.metrics;
@@ -97,7 +98,9 @@ void RoundCoordinator::handle(Time now, Event event, Actions& actions) {
 
 Phase RoundCoordinator::phase() const { return state_->phase; }
 RoundNumber RoundCoordinator::committed_round() const { return state_->committed; }
-const SharedBytes& RoundCoordinator::model() const { return state_->model; }
+const SharedBytes& RoundCoordinator::model() const {
+  return state_->model.parameters;
+}
 std::string RoundCoordinator::status_json(Time now) const { return state_->status_json(now); }
 
 // ---- selection and configuration
@@ -108,7 +111,7 @@ void RoundCoordinator::State::start(Time now, Actions& actions) {
   phase = Phase::kCommit;
   if (evaluation_due() && !metrics.accuracy) {
     awaiting = Awaiting::kEvaluation;
-    actions.emplace_back(EvaluateModel{committed, model});
+    actions.emplace_back(EvaluateModel{committed, model.parameters});
     return;
   }
   go_on(now, actions);
@@ -193,7 +196,7 @@ void RoundCoordinator::State::on(Time now, TimerFired&, Actions& actions) {
     check_liveness(now, actions);
   } else if (phase == Phase::kCommit && store_again && *store_again <= now) {
     store_again.reset();
-    actions.emplace_back(CommitRound{metrics, candidate});
+    actions.emplace_back(commit_action());
   }
 }
 

@@ -6,20 +6,27 @@ namespace covey::server {
 
 // ---- commit
 
-void RoundCoordinator::State::commit(Time now, std::optional<SharedBytes> new_model,
+CommitRound RoundCoordinator::State::commit_action() const {
+  CommitRound commit{metrics, std::nullopt};
+  if (candidate) commit.model = candidate->parameters;
+  return commit;
+}
+
+void RoundCoordinator::State::commit(Time now, std::optional<EncodedModel> new_model,
                                      Actions& actions) {
   metrics.ended = now;
   metrics.committed = new_model.has_value();
   candidate = std::move(new_model);
   awaiting = Awaiting::kStore;
-  actions.emplace_back(CommitRound{metrics, candidate});
+  actions.emplace_back(commit_action());
 }
 
 void RoundCoordinator::State::on(Time now, StrategyApplied& event, Actions& actions) {
   if (awaiting != Awaiting::kStrategy || event.round != round()) return;
-  if (event.model.ok() && event.model->size() != model.size()) {
-    event.model = failed(fmt::format("the strategy returned {} bytes for a model of {}",
-                                     event.model->size(), model.size()));
+  if (event.model.ok() && event.model->parameters.size() != model.parameters.size()) {
+    event.model =
+        failed(fmt::format("the strategy returned {} bytes for a model of {}",
+                           event.model->parameters.size(), model.parameters.size()));
   }
   if (!event.model.ok()) {
     actions.emplace_back(Note{
@@ -47,7 +54,8 @@ void RoundCoordinator::State::on(Time now, RoundStored& event, Actions& actions)
     attempt = 0;
     model = std::move(*candidate);
     candidate.reset();
-    model_digest = model.digest();
+    model_digest = model.parameters.digest();
+    sent_digest = model.sent.digest();
   }
   if (phase == Phase::kStopping) {
     if (metrics.committed) actions.emplace_back(PublishMetrics{metrics});
@@ -57,7 +65,7 @@ void RoundCoordinator::State::on(Time now, RoundStored& event, Actions& actions)
   if (!metrics.committed) return;
   if (evaluation_due()) {
     awaiting = Awaiting::kEvaluation;
-    actions.emplace_back(EvaluateModel{committed, model});
+    actions.emplace_back(EvaluateModel{committed, model.parameters});
     return;
   }
   complete_round(now, actions);

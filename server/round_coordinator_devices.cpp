@@ -154,8 +154,11 @@ void RoundCoordinator::State::on_message(Time now, Connection& connection, Check
 void RoundCoordinator::State::assign(Time now, Member& member, Connection& connection,
                                      Actions& actions) {
   member.connection = connection.id;
+  TrainingPlan plan = options.plan;
+  plan.learning_rate =
+      static_cast<float>(learning_rate_of(options.config, value_of(round())));  // by its schedule
   send(connection.id,
-       Assignment{run, round(), options.plan, model_digest, model.size(),
+       Assignment{run, round(), std::move(plan), sent_digest, model.sent.size(),
                   std::max(*deadline - now, Duration(0))},
        actions);
 }
@@ -189,27 +192,28 @@ RetryWindow RoundCoordinator::State::full_pool_window() const {
 
 void RoundCoordinator::State::on_message(Time, Connection& connection, BlobRequest& message,
                                          Actions& actions) {
+  const SharedBytes& blob = model.sent;
   const Member* member = cohort.find(connection.client);
   const bool selected = phase == Phase::kReporting && member != nullptr && member->undecided();
-  if (!selected || message.blob != model_digest) {  // a device that is merely late is no enemy
+  if (!selected || message.blob != sent_digest) {  // a device that is merely late is no enemy
     send(connection.id, BlobMissing{message.blob}, actions);
     return;
   }
-  if (message.length == 0 || message.offset >= model.size()) {
+  if (message.length == 0 || message.offset >= blob.size()) {
     refuse(connection, RefusalReason::kProtocol,
            fmt::format("a request for {} bytes at offset {} of a blob of {} bytes", message.length,
-                       message.offset, model.size()),
+                       message.offset, blob.size()),
            actions);
     return;
   }
   const std::uint64_t longest =
       std::min<std::uint64_t>(std::max(options.config.server.chunk_bytes, 1U), message.length);
-  const std::uint64_t length = std::min<std::uint64_t>(longest, model.size() - message.offset);
+  const std::uint64_t length = std::min<std::uint64_t>(longest, blob.size() - message.offset);
   metrics.bytes_down += length;
   send(connection.id,
        BlobChunk{
            message.blob, message.offset,
-           model.slice(static_cast<std::size_t>(message.offset), static_cast<std::size_t>(length))},
+           blob.slice(static_cast<std::size_t>(message.offset), static_cast<std::size_t>(length))},
        actions);
 }
 

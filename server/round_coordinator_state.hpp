@@ -43,8 +43,9 @@ struct RoundCoordinator::State {
 
   const RunId run;
   RoundNumber committed;
-  SharedBytes model;
-  Digest model_digest;
+  EncodedModel model;
+  Digest model_digest;  ///< of its fp32 parameters
+  Digest sent_digest;   ///< of what devices are sent
 
   Phase phase = Phase::kSelection;
   /// What phase kCommit (or kStopping) waits for.
@@ -63,7 +64,7 @@ struct RoundCoordinator::State {
   std::size_t outstanding = 0;    ///< OpenUpload and JudgeUpdate not answered yet
   std::uint64_t turned_away = 0;  ///< devices sent away since the last selection: the pool was full
   RoundMetrics metrics;
-  std::optional<SharedBytes> candidate;  ///< the new model while it is being made durable
+  std::optional<EncodedModel> candidate;  ///< the new model while it is being made durable
   std::optional<double> last_accuracy;
   std::optional<double> last_loss;
 
@@ -97,9 +98,10 @@ struct RoundCoordinator::State {
   std::string status_json(Time now) const;
 
   // ---- commit and the end: round_coordinator_commit.cpp
-  void commit(Time now, std::optional<SharedBytes> new_model, Actions& actions);
+  void commit(Time now, std::optional<EncodedModel> new_model, Actions& actions);
   void on(Time now, StrategyApplied& event, Actions& actions);
   void on(Time now, RoundStored& event, Actions& actions);
+  CommitRound commit_action() const;
   void store_failed(Time now, const Error& error, Actions& actions);
   bool evaluation_due() const;
   void announce_round_over(Actions& actions);

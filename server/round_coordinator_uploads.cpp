@@ -57,9 +57,10 @@ void RoundCoordinator::State::on_message(Time, Connection& connection, Report& m
 
 std::optional<std::pair<RejectReason, std::string>> RoundCoordinator::State::fault_of(
     const Report& report) const {
-  if (report.blob_size != model.size()) {
-    return std::pair(RejectReason::kWrongSize, fmt::format("the update has {} bytes, the model {}",
-                                                           report.blob_size, model.size()));
+  if (report.blob_size != options.update_size) {
+    return std::pair(RejectReason::kWrongSize,
+                     fmt::format("the update has {} bytes, as {} an update of this model has {}",
+                                 report.blob_size, options.plan.compressor, options.update_size));
   }
   if (report.scalars.size() != options.num_scalars) {
     return std::pair(

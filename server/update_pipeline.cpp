@@ -42,30 +42,45 @@ std::span<const float> as_floats(const SharedBytes& bytes) {
 }
 
 Result<void> check_start(const ParameterVector& model, std::span<const float> state,
-                         const UpdatePipeline::Limits& limits) {
-  if (model.size() != limits.num_parameters) {
+                         const UpdatePipeline::Format& format) {
+  if (model.size() != format.layout.size()) {
     return invalid_argument(
         fmt::format("the initial model has {} parameters, but the run's model has {}", model.size(),
-                    limits.num_parameters));
+                    format.layout.size()));
   }
   if (!all_finite(model.span()) || !all_finite(state)) {
     return invalid_argument(
         "the initial model or the strategy's state has a value that is not finite");
   }
-  if (!std::isfinite(limits.max_update_norm) || limits.max_update_norm < 0) {
+  if (!std::isfinite(format.max_update_norm) || format.max_update_norm < 0) {
     return invalid_argument(fmt::format(
-        "selection.max-update-norm must be finite and at least 0, not {}", limits.max_update_norm));
+        "selection.max-update-norm must be finite and at least 0, not {}", format.max_update_norm));
   }
   return {};
 }
 
 }  // namespace
 
+Result<UpdatePipeline::Format> UpdatePipeline::Format::of(const TrainingPlan& plan,
+                                                          ModelLayout layout) {
+  Format format;
+  format.layout = std::move(layout);
+  COVEY_ASSIGN(format.model, model_encoding(plan.precision));
+  const auto update = encoding_named(plan.compressor);
+  if (!update) {
+    return invalid_argument(fmt::format(
+        "there is no compressor \"{}\"; there are fp32, bf16 and int8", plan.compressor));
+  }
+  format.update = *update;
+  format.max_update_norm = plan.max_update_norm;
+  return format;
+}
+
 Result<UpdatePipeline> UpdatePipeline::make(std::unique_ptr<strategies::Strategy> strategy,
                                             ParameterVector model, std::vector<float> state,
-                                            Limits limits) {
+                                            Format format) {
   if (strategy == nullptr) return invalid_argument("an update pipeline needs a strategy");
-  COVEY_TRY(check_start(model, state, limits));
+  COVEY_TRY(check_start(model, state, format));
   const std::size_t state_size = strategy->state_size(model.size());
   if (state.empty()) state.assign(state_size, 0.0f);
   if (state.size() != state_size) {
@@ -87,7 +102,7 @@ Result<UpdatePipeline> UpdatePipeline::make(std::unique_ptr<strategies::Strategy
   pipeline.strategy_ = std::move(strategy);
   pipeline.model_ = std::move(model);
   pipeline.state_ = std::move(state);
-  pipeline.limits_ = limits;
+  pipeline.format_ = std::move(format);
   pipeline.begin();
   return pipeline;
 }
@@ -125,43 +140,50 @@ std::optional<UpdatePipeline::Rejection> UpdatePipeline::check_report(ClientId c
   return std::nullopt;
 }
 
-std::span<const float> UpdatePipeline::view(const SharedBytes& bytes) {
-  if (aligned_for_float(bytes)) return as_floats(bytes);
-  if (decoded_.size() != limits_.num_parameters) decoded_ = ParameterVector(limits_.num_parameters);
-  COVEY_ASSERT(decode_fp32(bytes.span(), decoded_.span()).ok());  // the caller compared the sizes
-  return decoded_.span();
+/// The caller compared the sizes.
+Result<std::span<const float>> UpdatePipeline::view(const SharedBytes& bytes) {
+  if (format_.update == Encoding::kFp32 && aligned_for_float(bytes)) return as_floats(bytes);
+  if (decoded_.size() != format_.layout.size()) decoded_ = ParameterVector(format_.layout.size());
+  COVEY_TRY(decode(format_.update, format_.layout, bytes.span(), decoded_.span()));
+  return std::span<const float>(decoded_.span());
 }
 
 std::optional<UpdatePipeline::Rejection> UpdatePipeline::judge(ClientId client,
                                                                const Report& report,
                                                                const SharedBytes& bytes) {
   if (auto rejection = check_report(client, report)) return rejection;
-  const std::size_t expected = limits_.num_parameters * sizeof(float);
+  const std::size_t expected = format_.update_size();
   if (bytes.size() != expected || report.blob_size != expected) {
     return Rejection{
         RejectReason::kWrongSize,
-        fmt::format("the update has {} bytes (announced: {}), an update of this model has {}",
-                    bytes.size(), report.blob_size, expected)};
+        fmt::format("the update has {} bytes (announced: {}), as {} an update of this model has {}",
+                    bytes.size(), report.blob_size, to_string(format_.update), expected)};
   }
   if (const Digest digest = sha256(bytes.span()); digest != report.blob) {
     return Rejection{RejectReason::kMalformed,
                      fmt::format("the update's SHA-256 is {}, announced was {}", digest.hex(),
                                  report.blob.hex())};
   }
-  const std::span<const float> update = view(bytes);
+  const auto decoded = view(bytes);
+  if (!decoded.ok()) {
+    return Rejection{RejectReason::kMalformed,
+                     "the update does not decode: " + decoded.error().message};
+  }
+  const std::span<const float> update = *decoded;
   const double norm = std::sqrt(sum_of_squares(update));
   if (!std::isfinite(norm)) {
     return Rejection{RejectReason::kNotFinite, "the update has a value that is not finite"};
   }
-  if (limits_.max_update_norm > 0 && norm > limits_.max_update_norm) {
+  if (format_.max_update_norm > 0 && norm > format_.max_update_norm) {
     return Rejection{RejectReason::kOverNorm,
                      fmt::format("the update's l2 norm is {:.6g}, the limit is {:.6g}", norm,
-                                 limits_.max_update_norm)};
+                                 format_.max_update_norm)};
   }
   if (sum_strategy_ != nullptr) {
     if (auto rejection = add_to_sums(report, update)) return rejection;
   } else {
-    SharedBytes kept = aligned_for_float(bytes) ? bytes : encode_fp32(update);
+    const bool as_it_lies = update.data() != decoded_.data();
+    SharedBytes kept = as_it_lies ? bytes : encode_fp32(update);
     kept_.emplace(client, Kept{std::move(kept), report.weight});
   }
   counted_.insert(client);
@@ -209,7 +231,7 @@ Result<void> UpdatePipeline::run_strategy(strategies::ServerModel model) {
       }
       return individual_strategy_->aggregate(updates, model);
     }
-    std::vector<double> vector(limits_.num_parameters);
+    std::vector<double> vector(format_.layout.size());
     sum_.read(vector);
     strategies::Sum sum{.vector = vector,
                         .weight = weight_.read(),
@@ -222,7 +244,7 @@ Result<void> UpdatePipeline::run_strategy(strategies::ServerModel model) {
   }
 }
 
-Result<SharedBytes> UpdatePipeline::apply() {
+Result<EncodedModel> UpdatePipeline::apply() {
   if (counted_.empty())
     return failed("no update was accepted in this round: the model stays as it is");
   const auto refused = [this](Error error) {
@@ -239,10 +261,21 @@ Result<SharedBytes> UpdatePipeline::apply() {
         failed("the new model or state would have a value that is not finite (is the "
                "learning rate too large?)"));
   }
-  SharedBytes encoded = encode_fp32(moved.span());
   model_ = std::move(moved);
   state_ = std::move(state);
   begin();
+  return encoded_model();
+}
+
+EncodedModel UpdatePipeline::encoded_model() const {
+  EncodedModel encoded;
+  encoded.parameters = encode_fp32(model_.span());
+  encoded.sent = format_.model == Encoding::kFp32
+                     ? encoded.parameters
+                     : encode(format_.model, format_.layout, model_.span());
+  // Hashed here, on the worker, once for everyone who shares the bytes.
+  static_cast<void>(encoded.parameters.digest());
+  static_cast<void>(encoded.sent.digest());
   return encoded;
 }
 

@@ -2,16 +2,47 @@
 
 #include <algorithm>
 
+#include <covey/assert.hpp>
+#include <covey/encoding.hpp>
+
 #include <covey/simulation/partition.hpp>
+
+#include "run_model.hpp"
 
 namespace covey::simulation {
 
 namespace {
 
-Result<Experiment> assemble(const RunConfig& config, models::FederatedData data,
-                            std::vector<models::Shard> shards) {
-  COVEY_ASSIGN(const ModelSpec spec, model_spec_of(config, data.train.shape(), data.train.classes()));
-  COVEY_ASSIGN(models::Network network, models::Network::make(spec));
+/// Network, layout and initial parameters. An engine is made and dropped: what it refuses is better told
+/// now than by every device in turn.
+Result<void> plan_model(Experiment& experiment, const TrainingPlan& plan, const ModelSource& source) {
+  COVEY_ASSIGN(const auto engine, source.make_engine(plan.model, plan.precision));
+  COVEY_TRY(check_fit(plan.model, engine->data_shape(), experiment.data.train));
+  if (const auto trains = engine->check_training(plan.optimizer, plan.batch_size); !trains.ok()) {
+    return with_context("client", trains.error());
+  }
+  experiment.make_engine = source.make_engine;
+  experiment.layout = engine->layout();
+  if (plan.model.torchscript.empty()) {
+    COVEY_ASSIGN(experiment.network, models::make_network(plan.model, plan.precision));
+    return {};
+  }
+  if (!source.torchscript_parameters) {
+    return failed("this program cannot read the parameters of a TorchScript file");
+  }
+  COVEY_ASSIGN(experiment.torchscript_parameters, source.torchscript_parameters(plan.model));
+  if (experiment.torchscript_parameters.size() != experiment.layout.size()) {
+    return failed("the TorchScript file brings " +
+                  std::to_string(experiment.torchscript_parameters.size()) +
+                  " parameters, its network has " + std::to_string(experiment.layout.size()));
+  }
+  return {};
+}
+
+Result<Experiment> assemble(const RunConfig& config, const std::string& data_directory,
+                            models::FederatedData data, std::vector<models::Shard> shards,
+                            const ModelSource& source) {
+  COVEY_ASSIGN(const ModelSpec spec, run_model(config, data.train, data_directory));
 
   TrainingPlan plan;
   plan.strategy = config.strategy.name;
@@ -19,11 +50,12 @@ Result<Experiment> assemble(const RunConfig& config, models::FederatedData data,
   plan.model = spec;
   plan.local_epochs = config.client.local_epochs;
   plan.batch_size = config.client.batch_size;
-  plan.learning_rate = static_cast<float>(config.client.learning_rate);
+  plan.learning_rate = static_cast<float>(learning_rate_of(config, 1));  // later rounds: the server
+  plan.optimizer = config.client.optimizer;
   plan.seed = config.seed;
   plan.accept_partial_work = config.client.accept_partial_work;
   plan.precision = config.client.precision;
-  plan.compressor = config.client.compressor;
+  plan.compressor = compressor_of(config);
   plan.max_update_norm = config.selection.max_update_norm;
 
   const auto population = static_cast<std::uint32_t>(shards.size());
@@ -33,33 +65,61 @@ Result<Experiment> assemble(const RunConfig& config, models::FederatedData data,
     return invalid_argument("selection asks for " + std::to_string(wanted) +
                             " clients, the partition has " + std::to_string(population));
   }
-  return Experiment{config, std::move(data), std::move(shards), std::move(network), std::move(plan)};
+  Experiment experiment;
+  experiment.data = std::move(data);
+  COVEY_TRY(plan_model(experiment, plan, source));
+  experiment.config = config;
+  experiment.shards = std::move(shards);
+  experiment.plan = std::move(plan);
+  return experiment;
 }
 
 }  // namespace
 
-Result<Experiment> load_experiment(const RunConfig& config, const std::string& data_directory) {
+Result<Experiment> load_experiment(const RunConfig& config, const std::string& data_directory,
+                                   const ModelSource& source) {
   COVEY_ASSIGN(models::FederatedData data, models::load_data(config, data_directory));
   COVEY_ASSIGN(std::vector<models::Shard> shards, partition(data, config.partition, config.seed));
-  return assemble(config, std::move(data), std::move(shards));
+  return assemble(config, data_directory, std::move(data), std::move(shards), source);
 }
 
 Result<Experiment> load_server_experiment(const RunConfig& config,
-                                          const std::string& data_directory) {
-  if (config.data.source != "mnist") return load_experiment(config, data_directory);
+                                          const std::string& data_directory,
+                                          const ModelSource& source) {
+  if (config.data.source != "mnist") return load_experiment(config, data_directory, source);
   auto data = models::load_data(config, data_directory, models::DataParts::kTestOnly);
   if (!data.ok()) {
     if (data.error().code != ErrorCode::kNotFound) return data.error();
     data = models::FederatedData{};
     COVEY_ASSIGN(data->train, models::DataSet::from_bytes({28, 28, 1}, {}, 1.0f / 255, {}, 10));
   }
-  return assemble(config, std::move(*data), std::vector<models::Shard>(config.partition.clients));
+  return assemble(config, data_directory, std::move(*data), std::vector<models::Shard>(config.partition.clients),
+                  source);
 }
 
 ParameterVector Experiment::initial_model() const {
-  ParameterVector model(network.num_parameters());
-  network.initialise(model.span(), RandomStream(config.seed, RandomPurpose::kModelInitialisation));
+  if (!network) return torchscript_parameters.clone();
+  ParameterVector model(layout.size());
+  network->initialise(model.span(), RandomStream(config.seed, RandomPurpose::kModelInitialisation));
   return model;
+}
+
+double Experiment::training_flops_per_example() const {
+  if (network) return network->training_flops_per_example();
+  // A multiplication and an addition per weight, forward and twice backward: what dense layers take.
+  // Convolutions take more, which a TorchScript file does not tell.
+  return 6.0 * static_cast<double>(layout.size());
+}
+
+Result<void> Experiment::check_strategy(const strategies::Strategy& strategy) const {
+  if (strategy.sends_difference()) return {};
+  COVEY_ASSIGN(const auto engine, make_engine(plan.model, plan.precision));
+  if (engine->initial().size() == layout.size() && engine->trained().size() == layout.size()) {
+    return {};
+  }
+  return invalid_argument("strategy " + std::string(strategy.name()) +
+                          " makes updates from fp32 weights, which training in " + plan.precision +
+                          " does not keep; set client.precision to fp32");
 }
 
 server::CoordinatorOptions Experiment::coordinator_options(
@@ -69,6 +129,9 @@ server::CoordinatorOptions Experiment::coordinator_options(
   options.plan = plan;
   options.population = population();
   options.num_scalars = strategy.num_scalars();
+  const auto compressor = encoding_named(plan.compressor);
+  COVEY_ASSERT(compressor.has_value());  // the run file names one of them
+  options.update_size = encoded_size(*compressor, layout);
   options.evaluates = !data.test.empty();
   return options;
 }

@@ -18,8 +18,8 @@ client::ParticipantOptions participant_options(const Experiment& experiment, std
   options.seed = experiment.config.seed;
   options.conditions.num_examples = experiment.shards[device].train.size();
   options.conditions.agent_version = "covey-simulator";
-  options.conditions.precisions = {"fp32"};
-  options.conditions.compressors = {"fp32"};
+  options.conditions.precisions = models::supported_precisions();
+  options.conditions.compressors = {"fp32", "bf16", "int8"};
   options.request_bytes = request_bytes;
   options.keep_finished_work = false;  // memory of the cohort's size; training again gives the same bytes
   return options;
@@ -28,19 +28,18 @@ client::ParticipantOptions participant_options(const Experiment& experiment, std
 }  // namespace
 
 Fleet::Fleet(const Experiment& experiment, const strategies::Registry& registry,
-             const SimulationOptions& options, server::UpdatePipeline pipeline,
-             server::CoordinatorOptions coordinator_options, server::RunState state)
+             const SimulationOptions& options, Server server)
     : experiment_(experiment),
       options_(options),
-      pipeline_(std::move(pipeline)),
-      coordinator_(coordinator_options, std::move(state)),
+      pipeline_(std::move(server.pipeline)),
+      coordinator_(server.coordinator, std::move(server.state)),
       spool_(server::make_memory_spool()),
-      pool_(experiment.data.train, registry, options.threads),
-      evaluator_(experiment.network, options.threads) {
+      pool_(experiment.data.train, registry, experiment.make_engine, options.threads),
+      evaluator_(std::move(server.evaluator)) {
   devices_.resize(experiment.population());
   for (DeviceIndex i = 0; i < devices_.size(); ++i) {
     devices_[i].participant = std::make_unique<client::Participant>(
-        participant_options(experiment, i, coordinator_options.config.server.chunk_bytes));
+        participant_options(experiment, i, server.coordinator.config.server.chunk_bytes));
     devices_[i].traits =
         draw_traits(experiment.config.fleet, experiment.config.seed, static_cast<ClientId>(i));
   }
@@ -240,7 +239,7 @@ void Fleet::start_training(DeviceIndex index, client::TrainingTask task) {
   }
   const double examples =
       static_cast<double>(experiment_.shards[index].train.size()) * static_cast<double>(epochs);
-  training.took = from_seconds(examples * experiment_.network.training_flops_per_example() /
+  training.took = from_seconds(examples * experiment_.training_flops_per_example() /
                                device.traits.flops_per_s);
   RandomStream dropout = misfortune(index, RandomPurpose::kDropout);
   if (dropout.uniform() < fleet.dropout) {

@@ -26,9 +26,14 @@ namespace covey::simulation {
 /// device's speed says, the server's own computing takes none. One thread; training runs in the pool.
 class Fleet {
  public:
+  struct Server {
+    server::UpdatePipeline pipeline;
+    server::CoordinatorOptions coordinator;
+    server::RunState state;
+    Evaluator evaluator;
+  };
   Fleet(const Experiment& experiment, const strategies::Registry& registry,
-        const SimulationOptions& options, server::UpdatePipeline pipeline,
-        server::CoordinatorOptions coordinator_options, server::RunState state);
+        const SimulationOptions& options, Server server);
 
   /// Until the run is over or the options' stop flag is set.
   Result<SimulationResult> run();

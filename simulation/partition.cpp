@@ -215,6 +215,20 @@ void assign_test_by_label(const models::FederatedData& data, std::uint64_t seed,
   }
 }
 
+/// Where examples have no one label: parts of the test set in proportion to the devices' training
+/// examples.
+void assign_test_by_size(const models::FederatedData& data, std::uint64_t seed,
+                         std::vector<models::Shard>& shards) {
+  const Indices order = shuffled_indices(data.test.size(), stream(seed, kTestDraws));
+  std::size_t before = 0;  // training examples that earlier devices hold
+  for (models::Shard& shard : shards) {
+    const std::size_t first = order.size() * before / data.train.size();
+    before += shard.train.size();
+    const std::size_t last = order.size() * before / data.train.size();
+    append(std::span(order).subspan(first, last - first), shard.test);
+  }
+}
+
 Result<std::vector<models::Shard>> natural_shards(const models::FederatedData& data,
                                                   const PartitionConfig& config) {
   const std::size_t owners = data.owners.size();
@@ -269,6 +283,13 @@ Result<void> check_config(std::size_t examples, const PartitionConfig& config) {
 Result<std::vector<models::Shard>> partition(const models::FederatedData& data,
                                              const PartitionConfig& config, std::uint64_t seed) {
   if (config.scheme == "natural") return natural_shards(data, config);
+  const bool sequences = data.train.labels_per_example() > 1;
+  if (sequences && (config.scheme == "shards" || config.scheme == "dirichlet")) {
+    return invalid_argument(
+        fmt::format("partition.scheme \"{}\" divides examples by their label; sequences have one "
+                    "for each step (iid, power-law and natural work)",
+                    config.scheme));
+  }
   COVEY_TRY(check_config(data.train.size(), config));
   COVEY_ASSIGN(std::vector<Indices> parts, split_train(data.train, config, seed));
   std::vector<models::Shard> shards(parts.size());
@@ -276,6 +297,8 @@ Result<std::vector<models::Shard>> partition(const models::FederatedData& data,
   if (config.scheme == "iid") {
     auto test = split_iid(data.test, config.clients, stream(seed, kTestDraws));
     for (std::size_t k = 0; k < test.size(); ++k) shards[k].test = std::move(test[k]);
+  } else if (sequences) {
+    assign_test_by_size(data, seed, shards);
   } else {
     assign_test_by_label(data, seed, shards);
   }

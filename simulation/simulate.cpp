@@ -11,6 +11,7 @@ Result<SimulationResult> simulate(const Experiment& experiment, const strategies
                                   const SimulationOptions& options) {
   const RunConfig& config = experiment.config;
   COVEY_ASSIGN(auto strategy, registry.make(config.strategy.name, config.strategy.parameters));
+  COVEY_TRY(experiment.check_strategy(*strategy));
   server::CoordinatorOptions coordinator = experiment.coordinator_options(*strategy);
 
   ParameterVector model = experiment.initial_model();
@@ -25,14 +26,16 @@ Result<SimulationResult> simulate(const Experiment& experiment, const strategies
   }
   server::RunState state;
   state.run = static_cast<RunId>(RandomStream(config.seed, RandomPurpose::kRunId).next_u64());
-  state.model = encode_fp32(model.span());
-  COVEY_ASSIGN(auto pipeline,
-               server::UpdatePipeline::make(std::move(strategy), std::move(model), {},
-                                            {.num_parameters = experiment.network.num_parameters(),
-                                             .max_update_norm = config.selection.max_update_norm}));
+  COVEY_ASSIGN(auto format,
+               server::UpdatePipeline::Format::of(experiment.plan, experiment.layout));
+  COVEY_ASSIGN(auto pipeline, server::UpdatePipeline::make(std::move(strategy), std::move(model), {},
+                                                           std::move(format)));
+  state.model = pipeline.encoded_model();
+  COVEY_ASSIGN(auto evaluator,
+               Evaluator::make(experiment.plan, experiment.make_engine, options.threads));
 
-  Fleet devices(experiment, registry, options, std::move(pipeline), std::move(coordinator),
-                std::move(state));
+  Fleet devices(experiment, registry, options,
+                {std::move(pipeline), std::move(coordinator), std::move(state), std::move(evaluator)});
   const auto began = std::chrono::steady_clock::now();
   auto result = devices.run();
   if (result.ok()) {

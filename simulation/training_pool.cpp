@@ -5,12 +5,12 @@
 namespace covey::simulation {
 
 TrainingPool::TrainingPool(const models::DataSet& data, const strategies::Registry& registry,
-                           unsigned threads)
+                           const models::EngineFactory& make_engine, unsigned threads)
     // Two results ahead per thread keep every worker busy while the simulation consumes one.
-    : max_ahead_(2 * static_cast<std::size_t>(threads)), own_trainer_(data, registry) {
+    : max_ahead_(2 * static_cast<std::size_t>(threads)), own_trainer_(data, registry, make_engine) {
   COVEY_ASSERT(threads >= 1);
   for (unsigned i = 1; i < threads; ++i) {
-    trainers_.push_back(std::make_unique<client::SgdTrainer>(data, registry));
+    trainers_.push_back(std::make_unique<client::SgdTrainer>(data, registry, make_engine));
     threads_.emplace_back([this, trainer = trainers_.back().get()] { work(*trainer); });
   }
 }

@@ -35,7 +35,8 @@ class TrainingPool {
   using Key = std::pair<Time, std::uint64_t>;
 
   /// `threads` counts the calling one, which trains whenever it has to wait.
-  TrainingPool(const models::DataSet& data, const strategies::Registry& registry, unsigned threads);
+  TrainingPool(const models::DataSet& data, const strategies::Registry& registry,
+               const models::EngineFactory& make_engine, unsigned threads);
   ~TrainingPool();
   TrainingPool(const TrainingPool&) = delete;
   TrainingPool& operator=(const TrainingPool&) = delete;

@@ -27,12 +27,6 @@ namespace {
 // flearn/trainers/qffedavg.py): with q < 1 a loss of zero would give an infinite h_k.
 constexpr double kLossFloor = 1e-10;
 
-double squared_norm(std::span<const float> vector) {
-  double sum = 0;
-  for (const float v : vector) sum += static_cast<double>(v) * static_cast<double>(v);
-  return sum;
-}
-
 class QFedAvg final : public SumStrategy {
  public:
   explicit QFedAvg(double q) : q_(q) {}
@@ -42,9 +36,7 @@ class QFedAvg final : public SumStrategy {
   // ---- device half
   LocalRule local_rule() const override { return {.proximal_mu = 0, .needs_initial_loss = true}; }
 
-  Result<Contribution> contribute(const LocalOutcome& outcome,
-                                  std::span<float> update) const override {
-    COVEY_TRY(Strategy::contribute(outcome, update));  // u_k; its weight n_k is not used
+  Result<Contribution> weigh(const LocalOutcome& outcome) const override {
     if (!std::isfinite(outcome.initial_loss) || outcome.initial_loss < 0) {
       return failed(fmt::format("q-FedAvg needs a loss of at least 0 at the round's model, not {}",
                                 outcome.initial_loss));
@@ -53,10 +45,15 @@ class QFedAvg final : public SumStrategy {
       return failed(fmt::format("q-FedAvg needs a learning rate above 0, not {}: its step is 1/L",
                                 outcome.learning_rate));
     }
+    if (!std::isfinite(outcome.squared_norm)) {
+      return failed(
+          fmt::format("q-FedAvg needs a finite norm of the update, not {}: local training diverged",
+                      outcome.squared_norm));
+    }
     const double lipschitz = 1.0 / static_cast<double>(outcome.learning_rate);
     const double loss = outcome.initial_loss + kLossFloor;
     const double loss_to_q = std::pow(loss, q_);
-    const double gradient_norm2 = lipschitz * lipschitz * squared_norm(update);
+    const double gradient_norm2 = lipschitz * lipschitz * outcome.squared_norm;
     const double h = q_ * std::pow(loss, q_ - 1) * gradient_norm2 + lipschitz * loss_to_q;
     return Contribution{.weight = loss_to_q * lipschitz, .scalars = {h}};
   }

@@ -5,22 +5,14 @@
 
 namespace covey::strategies {
 
-Result<Contribution> Strategy::contribute(const LocalOutcome& outcome,
-                                          std::span<float> update) const {
-  COVEY_ASSERT(outcome.initial.size() == update.size());
-  COVEY_ASSERT(outcome.trained.size() == update.size());
-  for (std::size_t i = 0; i < update.size(); ++i) {
-    update[i] = outcome.trained[i] - outcome.initial[i];
-  }
-  for (std::size_t i = 0; i < update.size(); ++i) {
-    if (!std::isfinite(update[i])) {
-      return failed(
-          fmt::format("local training diverged: parameter {} went from {} to {} in {} steps "
-                      "(a smaller client.learning-rate may help)",
-                      i, outcome.initial[i], outcome.trained[i], outcome.steps));
-    }
-  }
+Result<Contribution> Strategy::weigh(const LocalOutcome& outcome) const {
   return Contribution{.weight = static_cast<double>(outcome.num_examples), .scalars = {}};
+}
+
+Result<void> Strategy::fill_update(const LocalOutcome&, std::span<float>) const {
+  return failed(fmt::format(
+      "strategy {} says that its vector is not the plain difference, but brings no fill_update",
+      name()));
 }
 
 Result<void> add_weighted_mean(const Sum& sum, std::span<float> parameters) {

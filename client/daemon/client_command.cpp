@@ -13,6 +13,7 @@
 
 #include "client/daemon/device_fleet.hpp"
 #include "simulation/daemon/command_line.hpp"
+#include "simulation/daemon/model_source.hpp"
 
 namespace covey {
 namespace {
@@ -24,6 +25,7 @@ struct ClientOptions {
   std::uint32_t devices = 0;
   std::uint32_t first_device = 0;
   std::string server;
+  std::string torchscript;
   unsigned threads = 1;
   bool echo = false;
   bool verbose = false;
@@ -68,23 +70,35 @@ int conclude(const client::FleetResult& result, bool json) {
   return ok ? kExitDone : kExitFailed;
 }
 
+/// The run file, with the network that --torchscript puts in the place of its own.
+Result<RunConfig> run_config_of(const ClientOptions& options) {
+  RunFileOptions run_file = options.run_file;
+  if (!options.torchscript.empty()) {
+    // Absolute, so that it is not looked for below the data directory. A JSON string is a TOML one.
+    const std::string path = std::filesystem::absolute(options.torchscript).string();
+    run_file.overrides.push_back("model.torchscript=" + nlohmann::json(path).dump());
+  }
+  return run_file.load();
+}
+
 /// Trains on this device's share of the run file's data.
 Result<client::FleetResult> train_and_take_part(const ClientOptions& options,
                                                 client::FleetOptions fleet) {
   if (options.run_file.path.empty()) {
     return invalid_argument("give the run file whose data this device holds, or --echo for a load test");
   }
-  COVEY_ASSIGN(const RunConfig config, options.run_file.load());
+  COVEY_ASSIGN(const RunConfig config, run_config_of(options));
   COVEY_ASSIGN(const auto registry, simulation::load_registry(config));
+  COVEY_ASSIGN(const auto models, model_source(config, options.run_file.data_directory));
   COVEY_ASSIGN(const auto experiment,
-               simulation::load_experiment(config, options.run_file.data_directory));
+               simulation::load_experiment(config, options.run_file.data_directory, models));
   const auto shard = [&](ClientId client) -> std::span<const std::uint32_t> {
     if (value_of(client) >= experiment.population()) return {};
     return experiment.shards[static_cast<std::size_t>(value_of(client))].train;
   };
   fleet.num_examples = [&](ClientId client) { return shard(client).size(); };
   fleet.make_trainer = [&] {
-    return std::make_unique<client::SgdTrainer>(experiment.data.train, registry);
+    return std::make_unique<client::SgdTrainer>(experiment.data.train, registry, experiment.make_engine);
   };
   fleet.prepare = [&](client::Trainer& trainer, ClientId client) {
     static_cast<client::SgdTrainer&>(trainer).use_examples(shard(client));
@@ -122,6 +136,10 @@ void add_client_command(CLI::App& app, std::function<int()>& run) {
   command->add_option("--first-device", options->first_device, "With --devices: number of the first one")
       ->capture_default_str();
   command->add_option("--server", options->server, "HOST:PORT instead of the kit's");
+  command->add_option("--torchscript", options->torchscript,
+                      "TorchScript file to train, instead of the run file's; the server's plan names its "
+                      "SHA-256 and no other is trained")
+      ->type_name("FILE");
   command->add_option("--threads", options->threads, "Threads that train")
       ->check(CLI::Range(1u, 1024u))
       ->capture_default_str();

@@ -27,8 +27,8 @@ ParticipantOptions participant_options(ClientId client, std::uint64_t num_exampl
   options.conditions.metered = fleet.metered;
   options.conditions.free_memory_bytes = free_memory();
   options.conditions.agent_version = "covey/" COVEY_VERSION;
-  options.conditions.precisions = {"fp32"};
-  options.conditions.compressors = {"fp32"};
+  options.conditions.precisions = models::supported_precisions();
+  options.conditions.compressors = {"fp32", "bf16", "int8"};
   options.keep_finished_work = fleet.kits.size() == 1;  // hundreds of devices would keep hundreds of models
   return options;
 }

@@ -6,7 +6,10 @@
 
 #include <CLI/CLI.hpp>
 
+#include "client/daemon/bench_command.hpp"
 #include "client/daemon/client_command.hpp"
+#include "models/daemon/export_command.hpp"
+#include "models/daemon/inspect_command.hpp"
 #include "server/daemon/provision_command.hpp"
 #include "server/daemon/server_command.hpp"
 #include "server/daemon/status_command.hpp"
@@ -27,6 +30,9 @@ int main(int argc, char** argv) {
   covey::add_provision_command(app, run);
   covey::add_status_command(app, run);
   covey::add_plot_command(app, run);
+  covey::add_export_command(app, run);
+  covey::add_inspect_command(app, run);
+  covey::add_bench_command(app, run);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

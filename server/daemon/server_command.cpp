@@ -19,6 +19,7 @@
 #include "server/daemon/kit.hpp"
 #include "simulation/daemon/command_line.hpp"
 #include "simulation/daemon/learning_curve.hpp"
+#include "simulation/daemon/model_source.hpp"
 #include "simulation/daemon/run_folder.hpp"
 
 namespace covey {
@@ -81,12 +82,12 @@ Result<server::StoredRun> open_run(server::Store& store, const simulation::Exper
 Result<server::UpdatePipeline> make_pipeline(const simulation::Experiment& experiment,
                                              std::unique_ptr<strategies::Strategy> strategy,
                                              const server::StoredRun& run) {
-  ParameterVector model(experiment.network.num_parameters());
+  ParameterVector model(experiment.layout.size());
   const auto decoded = decode_fp32(run.model.span(), model.span());
   if (!decoded.ok()) return with_context("the stored model does not fit the run file", decoded.error());
+  COVEY_ASSIGN(auto format, server::UpdatePipeline::Format::of(experiment.plan, experiment.layout));
   return server::UpdatePipeline::make(std::move(strategy), std::move(model), run.strategy_state,
-                                      {.num_parameters = experiment.network.num_parameters(),
-                                       .max_update_norm = experiment.config.selection.max_update_norm});
+                                      std::move(format));
 }
 
 nlohmann::json result_json(const RunConfig& config, const server::Driver& driver,
@@ -148,9 +149,11 @@ Result<int> serve(const ServerOptions& options) {
   COVEY_ASSIGN(const RunConfig config, options.run_file.load());
   COVEY_ASSIGN(auto tls, load_server_kit(options.kit));
   COVEY_ASSIGN(const auto registry, simulation::load_registry(config));
+  COVEY_ASSIGN(const auto models, model_source(config, options.run_file.data_directory));
   COVEY_ASSIGN(const auto experiment,
-               simulation::load_server_experiment(config, options.run_file.data_directory));
+               simulation::load_server_experiment(config, options.run_file.data_directory, models));
   COVEY_ASSIGN(auto strategy, registry.make(config.strategy.name, config.strategy.parameters));
+  COVEY_TRY(experiment.check_strategy(*strategy));
   auto coordinator_options = experiment.coordinator_options(*strategy);
 
   const std::string state = options.state.empty() ? "runs/" + config.name + "-server" : options.state;
@@ -160,7 +163,8 @@ Result<int> serve(const ServerOptions& options) {
   COVEY_ASSIGN(auto store, server::Store::open(state + "/store.sqlite"));
   COVEY_ASSIGN(const auto run, open_run(store, experiment, state));
   COVEY_ASSIGN(auto rounds, store.load_metrics());
-  server::RunState standing{run.run, run.round, run.model, std::nullopt};
+  COVEY_ASSIGN(auto pipeline, make_pipeline(experiment, std::move(strategy), run));
+  server::RunState standing{run.run, run.round, pipeline.encoded_model(), std::nullopt};
   if (!rounds.empty() && rounds.back().committed && rounds.back().round == run.round) {
     standing.metrics = rounds.back();
     // Killed before its evaluation was stored: the coordinator evaluates it and publishes it again.
@@ -168,7 +172,6 @@ Result<int> serve(const ServerOptions& options) {
   }
   COVEY_ASSIGN(auto folder, RunFolder::reopen(state, config, rounds));
   COVEY_ASSIGN(auto spool, server::make_file_spool(state + "/spool"));
-  COVEY_ASSIGN(auto pipeline, make_pipeline(experiment, std::move(strategy), run));
 
   start_logging(options.verbose);
   if (!coordinator_options.evaluates) {
@@ -181,7 +184,9 @@ Result<int> serve(const ServerOptions& options) {
   std::optional<simulation::Evaluator> evaluator;  // its workspaces are many times the model
   auto driving = driver_options(config, options, std::move(tls));
   if (coordinator_options.evaluates) {
-    evaluator.emplace(experiment.network, std::max(1u, std::thread::hardware_concurrency()));
+    COVEY_ASSIGN(evaluator,
+                 simulation::Evaluator::make(experiment.plan, experiment.make_engine,
+                                             std::max(1u, std::thread::hardware_concurrency())));
     driving.evaluate = [&](std::span<const float> model) {
       const auto figures = evaluator->evaluate(experiment.data.test, model);
       return std::pair{figures.accuracy(), figures.loss()};
@@ -211,7 +216,7 @@ Result<int> serve(const ServerOptions& options) {
   }
   const double wall_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
   const auto json = result_json(config, driver, rounds, wall_s);
-  COVEY_TRY(folder.write_model(driver.coordinator().model(), experiment.network.layout()));
+  COVEY_TRY(folder.write_model(driver.coordinator().model(), experiment.layout));
   COVEY_TRY(folder.write_result(json));
   COVEY_TRY(folder.write_pictures(config, rounds));
   spdlog::info("model {} in {}/", driver.coordinator().model().digest().hex(), state);

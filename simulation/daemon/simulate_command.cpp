@@ -14,6 +14,7 @@
 
 #include "command_line.hpp"
 #include "learning_curve.hpp"
+#include "model_source.hpp"
 #include "progress_line.hpp"
 #include "run_folder.hpp"
 
@@ -93,8 +94,9 @@ void print_summary(const RunConfig& config, const simulation::SimulationResult& 
 Result<int> simulate(const SimulateOptions& options) {
   COVEY_ASSIGN(const RunConfig config, options.run_file.load());
   COVEY_ASSIGN(const auto registry, simulation::load_registry(config));
+  COVEY_ASSIGN(const auto models, model_source(config, options.run_file.data_directory));
   COVEY_ASSIGN(const auto experiment,
-               simulation::load_experiment(config, options.run_file.data_directory));
+               simulation::load_experiment(config, options.run_file.data_directory, models));
   COVEY_ASSIGN(auto folder, RunFolder::create(options.out, config));
 
   simulation::SimulationOptions simulation_options;
@@ -114,7 +116,7 @@ Result<int> simulate(const SimulateOptions& options) {
   if (!result.ok()) return result.error();
   if (write_error) return *write_error;
   const nlohmann::json json = result_json(config, *result);
-  COVEY_TRY(folder.write_model(result->model, experiment.network.layout()));
+  COVEY_TRY(folder.write_model(result->model, experiment.layout));
   COVEY_TRY(folder.write_result(json));
   COVEY_TRY(folder.write_pictures(config, result->rounds));
   if (!options.quiet) {

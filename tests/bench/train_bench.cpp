@@ -13,6 +13,8 @@ namespace {
 struct Case {
   std::string model;
   std::uint32_t inputs;
+  std::uint32_t classes = 10;
+  std::size_t evaluated = 500;  ///< examples
 };
 
 /// Of this process, which has one thread: other programs on the machine do not count.
@@ -42,17 +44,19 @@ double median_microseconds(F body) {
 void measure(const Case& chosen) {
   using namespace covey;
   constexpr std::size_t kBatch = 10;
-  constexpr std::size_t kEvaluationBatch = 500;
-  constexpr std::uint32_t kClasses = 10;
-  const auto spec = preset_model(chosen.model, chosen.inputs, kClasses).value();
+  const std::size_t evaluated = chosen.evaluated;
+  const auto spec = preset_model(chosen.model, {chosen.inputs}, chosen.classes).value();
   const auto network = models::Network::make(spec).value();
   ParameterVector parameters(network.num_parameters());
   RandomStream random(1, RandomPurpose::kTraining);
   network.initialise(parameters.span(), RandomStream(1, RandomPurpose::kModelInitialisation));
-  std::vector<float> inputs(kEvaluationBatch * network.inputs());
-  std::vector<std::int32_t> labels(kEvaluationBatch);
-  for (float& x : inputs) x = static_cast<float>(random.uniform());
-  for (auto& label : labels) label = static_cast<std::int32_t>(random.below(kClasses));
+  std::vector<float> inputs(evaluated * network.inputs());
+  std::vector<std::int32_t> labels(evaluated * network.predictions());
+  for (float& x : inputs) {
+    x = network.vocabulary() == 0 ? static_cast<float>(random.uniform())
+                                  : static_cast<float>(random.below(network.vocabulary()));
+  }
+  for (auto& label : labels) label = static_cast<std::int32_t>(random.below(chosen.classes));
   const std::span<const float> all_inputs(inputs);
   const std::span<const std::int32_t> all_labels(labels);
 
@@ -60,24 +64,26 @@ void measure(const Case& chosen) {
   const models::SgdStep step{.learning_rate = 0.01f};
   std::size_t batch = 0;
   const double train = median_microseconds([&] {
-    const std::size_t first = batch++ % (kEvaluationBatch / kBatch) * kBatch;
-    network.train_step(training,
-                       all_inputs.subspan(first * network.inputs(), kBatch * network.inputs()),
-                       all_labels.subspan(first, kBatch), parameters.span(), step);
+    const std::size_t first = batch++ % (evaluated / kBatch) * kBatch;
+    network.train_step(
+        training, all_inputs.subspan(first * network.inputs(), kBatch * network.inputs()),
+        all_labels.subspan(first * network.predictions(), kBatch * network.predictions()),
+        parameters.span(), step);
   });
-  models::Workspace evaluating(network, kEvaluationBatch);
+  models::Workspace evaluating(network, evaluated);
   const double evaluate = median_microseconds(
       [&] { network.evaluate(evaluating, all_inputs, all_labels, parameters.span()); });
   const double gflops = network.training_flops_per_example() * kBatch / train / 1e3;
   std::printf("%s %s: train B=%zu %.2f us/step (%.1f GFLOP/s), evaluate %zu examples %.0f us\n",
               models::kernel_instruction_set(), chosen.model.c_str(), kBatch, train, gflops,
-              kEvaluationBatch, evaluate);
+              evaluated, evaluate);
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  for (const Case& chosen : {Case{"logistic", 60}, Case{"2nn", 784}, Case{"cnn", 784}}) {
+  for (const Case& chosen :
+       {Case{"logistic", 60}, Case{"2nn", 784}, Case{"cnn", 784}, Case{"char-lstm", 80, 258, 50}}) {
     const bool wanted = argc == 1 || std::find(argv + 1, argv + argc, chosen.model) != argv + argc;
     if (wanted) measure(chosen);
   }

@@ -66,7 +66,7 @@ TEST_CASE("after the first round a training allocates for its update, nothing pe
   client::TrainingTask task;
   task.plan.strategy = "qfedavg";
   task.plan.strategy_parameters = {{"q", 1.0}};
-  task.plan.model = *preset_model("2nn", 4, 3);
+  task.plan.model = *preset_model("2nn", {4}, 3);
   task.plan.batch_size = 7;
   const auto network = *models::Network::make(task.plan.model);
   task.model = encode_fp32(ParameterVector(network.num_parameters()).span());

@@ -30,7 +30,7 @@ inline SharedBytes patterned_bytes(std::size_t size, unsigned seed) {
 inline TrainingPlan small_plan() {
   TrainingPlan plan;
   plan.strategy = "fedavg";
-  plan.model = *preset_model("logistic", 60, 10);
+  plan.model = *preset_model("logistic", {60}, 10);
   return plan;
 }
 inline constexpr std::size_t kSmallModelBytes = 4 * (60 * 10 + 10);

@@ -269,7 +269,7 @@ TEST_CASE("a plan this device cannot carry out is declined before anything is do
     word = "18446744073709551615 bytes";
   }
   SECTION("a model too large for the device") {
-    assignment.plan.model = *preset_model("logistic", 60000, 10);
+    assignment.plan.model = *preset_model("logistic", {60000}, 10);
     assignment.model_size = 4 * (60000 * 10 + 10);
     word = "at most";
   }

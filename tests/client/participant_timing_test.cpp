@@ -233,7 +233,7 @@ TEST_CASE("a slow link is given the time its bytes take") {
   ParticipantOptions options = small_options();
   options.request_bytes = 256 * 1024;
   World world(options);
-  world.server.assignment.plan.model = *preset_model("logistic", 60000, 10);
+  world.server.assignment.plan.model = *preset_model("logistic", {60000}, 10);
   world.server.model = patterned_bytes(4 * (60000 * 10 + 10), 1);
   world.server.assignment.model = sha256(world.server.model.span());
   world.server.assignment.model_size = world.server.model.size();

@@ -81,7 +81,15 @@ TEST_CASE("a choice that does not exist is refused with those that do") {
         "run.toml:2: partition.scheme: \"random\" is not one of iid, shards, dirichlet, power-law, "
         "natural");
   CHECK(error_of("[model]\npreset = \"\"\n") ==
-        "run.toml:2: model.preset: \"\" is not one of logistic, 2nn, cnn");
+        "run.toml:2: model.preset: \"\" is not one of logistic, 2nn, cnn, char-lstm, dscnn, "
+        "autoencoder");
+  CHECK(error_of("[client]\noptimizer = \"adagrad\"\n") ==
+        "run.toml:2: client.optimizer: \"adagrad\" is not one of sgd, momentum, nesterov, adam, "
+        "adamw");
+  CHECK(error_of("[client]\nlr-schedule = 3\n") ==
+        "run.toml:2: client.lr-schedule: expected a string, found the number 3");
+  CHECK(error_of("[client]\nprecision = \"fp16\"\n") ==
+        "run.toml:2: client.precision: \"fp16\" is not one of fp32, bf16, qat-int8, int8");
 }
 
 TEST_CASE("text that is not TOML is refused naming line and column") {
@@ -109,7 +117,28 @@ TEST_CASE("layers that do not make sense are refused by number and line") {
   };
   CHECK(
       layers("{type=\"dens\", units=3}") ==
-      "run.toml:4: model.layers[1]: type must be one of dense, conv2d, max-pool2d, flatten, relu");
+      "run.toml:4: model.layers[1]: type must be one of dense, conv2d, depthwise-conv2d, "
+      "max-pool2d, "
+      "average-pool2d, global-average-pool, flatten, embedding, lstm, gru, batch-norm, group-norm, "
+      "layer-norm, dropout, relu, gelu, tanh, sigmoid, add");
+  CHECK(layers("{type=\"gru\", units=3, peephole=true}") ==
+        "run.toml:4: model.layers[1]: a gru layer has no \"peephole\"");
+  CHECK(layers("{type=\"conv2d\", units=3, kernel=3, padding=\"full\"}") ==
+        "run.toml:4: model.layers[1].padding: expected \"same\" or \"valid\", found a string "
+        "\"full\"");
+  CHECK(layers("{type=\"dropout\", rate=1.0}") ==
+        "run.toml:4: model.layers[1].rate: expected a number that is at least 0 and less than 1, "
+        "found the number 1");
+  CHECK_THAT(layers("{type=\"dropout\", rate=nan}"), Catch::Contains("less than 1"));
+  CHECK_THAT(layers("{type=\"dropout\", rate=0.99999999999}"), Catch::Contains("less than 1"));
+  CHECK(layers("{type=\"lstm\", units=3, peephole=1}") ==
+        "run.toml:4: model.layers[1].peephole: expected true or false, found the number 1");
+  CHECK(layers("{type=\"add\"}") == "run.toml:4: model.layers[1]: back is missing");
+  CHECK(layers("{type=\"add\", back=0}") ==
+        "run.toml:4: model.layers[1].back: expected a whole number from 1 to 256, found the number "
+        "0");
+  CHECK(layers("{type=\"conv2d\", units=3, filters=3, kernel=3}") ==
+        "run.toml:4: model.layers[1]: units and filters are the same number");
   CHECK(layers("{type=\"dense\"}") == "run.toml:4: model.layers[1]: units is missing");
   CHECK(layers("{type=\"dense\", units=0}") ==
         "run.toml:4: model.layers[1].units: expected a whole number from 1 to 1048576, found the "
@@ -125,6 +154,52 @@ TEST_CASE("layers that do not make sense are refused by number and line") {
 TEST_CASE("a preset and layers exclude each other in one file") {
   CHECK(error_of("[model]\npreset = \"2nn\"\nlayers = [{type=\"dense\", units=10}]\n") ==
         "run.toml:3: model.layers: a model is given by preset or by layers, not by both");
+}
+
+TEST_CASE("what a preset or a TorchScript file brings itself is not given beside it") {
+  const std::string preset = "goes with model.layers or model.torchscript; a preset brings its own";
+  CHECK(error_of("[model]\npreset = \"2nn\"\nloss = \"mse\"\n") ==
+        "run.toml:3: model.loss: " + preset);
+  CHECK(error_of("[model]\ntarget = \"input\"\n") == "run.toml:2: model.target: " + preset);
+  CHECK(error_of("", {"model.loss=mse"}) == "--set model.loss=mse: model.loss: " + preset);
+  CHECK(error_of("[model]\ntorchscript = \"a.pt\"\npreset = \"2nn\"\n") ==
+        "run.toml:2: model.torchscript: a model is given by torchscript or by preset, not by both");
+  for (const char* other : {"", "preset = \"2nn\"\n"}) {
+    CHECK_THAT(error_of(std::string("[model]\ndevice = \"cuda\"\n") + other),
+               Catch::Contains("model.device: goes with model.torchscript"));
+  }
+  CHECK(error_of("[model]\ntorchscript = \"a.pt\"\ninitialisation = \"fan-in\"\n") ==
+        "run.toml:3: model.initialisation: goes with model.preset or model.layers; a TorchScript "
+        "file brings its initial parameters");
+}
+
+TEST_CASE("updates are sent as the precision keeps its weights") {
+  CHECK(error_of("[client]\nprecision = \"int8\"\ncompressor = \"fp32\"\n") ==
+        "run.toml:3: client.compressor: \"fp32\" does not go with client.precision = \"int8\", "
+        "whose devices hold no weights in it; use \"auto\" or \"int8\"");
+  CHECK_THAT(error_of("[client]\nprecision = \"bf16\"\ncompressor = \"int8\"\n"),
+             Catch::Contains("use \"auto\" or \"bf16\""));
+  for (const char* compressor : {"auto", "fp32", "bf16", "int8"}) {
+    CHECK(error_of("", {"client.precision=qat-int8",
+                        "client.compressor=" + std::string(compressor)}) == "(no error)");
+  }
+}
+
+TEST_CASE("only a model that rebuilds its input learns from a table without labels") {
+  const std::string table = "[data]\nsource = \"csv\"\npath = \"a.csv\"\nlabel = \"\"\n";
+  CHECK_THAT(error_of(table), Catch::StartsWith("run.toml:4: data.label: may be empty only"));
+  CHECK(error_of(table, {"model.preset=autoencoder"}) == "(no error)");
+  CHECK(error_of("[model]\ntarget = \"input\"\nlayers = [{type=\"dense\", units=2}]\n") ==
+        "run.toml:2: model.target: \"input\" needs model.loss = \"mse\" or \"bce\"; cross-entropy "
+        "is over classes");
+}
+
+TEST_CASE("numbers of the optimiser are refused where single precision rounds them out of range") {
+  CHECK_THAT(error_of("[client]\nbeta2 = 0.99999999999\n"),
+             Catch::StartsWith("run.toml:2: client.beta2: 1 is out of range"));
+  CHECK_THAT(error_of("[client]\nepsilon = 1e-60\n"),
+             Catch::StartsWith("run.toml:2: client.epsilon: 0 is out of range"));
+  CHECK_THAT(error_of("[client]\nclip-norm = -1\n"), Catch::Contains("at least 0"));
 }
 
 TEST_CASE("keys that contradict each other are refused at the line of one of them") {

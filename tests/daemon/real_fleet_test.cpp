@@ -119,6 +119,22 @@ TEST_CASE("a server and eight clients over TLS end with the simulator's model, b
   for (auto& client : clients) CHECK(client.json()["updates_accepted"] == 12);
 }
 
+TEST_CASE("devices that train in int8 over TLS end with the simulator's model, bit for bit") {
+  std::string run_file = kRunFile;
+  run_file.replace(run_file.find("local-epochs = 3"), 16, "local-epochs = 3\nprecision = \"int8\"");
+  Fleet fleet("int8", run_file);
+  Process server = fleet.server();
+  std::vector<Process> clients;
+  for (int i = 0; i < 8; ++i) clients.push_back(fleet.client(i));
+  REQUIRE(eventually([&] { return fleet.committed() >= 3; }, 60s));
+  server.kill();  // what is sent is encoded anew from the stored fp32 model
+  server = fleet.server();
+  check_ended_well(server, "server");
+  for (auto& client : clients) check_ended_well(client, "client");
+  CHECK(server.json()["rounds"] == 12);
+  CHECK(server.json()["model_sha256"] == fleet.simulated_model());
+}
+
 TEST_CASE("killed clients, a late one and a killed server change nothing of what is learnt") {
   // Long enough local training that kills land in the middle of rounds.
   std::string run_file = kRunFile;

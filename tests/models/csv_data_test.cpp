@@ -91,6 +91,19 @@ TEST_CASE("labels that are names are numbered alphabetically") {
   CHECK(data->train.classes() == 3);
 }
 
+TEST_CASE("a table without labels gives every column as a feature, and one class") {
+  DataConfig config = config_of();
+  config.label.clear();
+  const auto data = CsvFile("x,label\n0,7\n1,cat\n").load(config);
+  REQUIRE_FALSE(data.ok());
+  CHECK_THAT(data.error().message, Catch::Contains("\"cat\" is not a number"));
+  const auto unlabelled = CsvFile("x,y\n0,7\n1,8\n").load(config);
+  REQUIRE(unlabelled.ok());
+  CHECK(features_of(unlabelled->train) == std::vector<float>{0, 7, 1, 8});
+  CHECK(labels_of(unlabelled->train) == std::vector<std::int32_t>{0, 0});
+  CHECK(unlabelled->train.classes() == 1);
+}
+
 TEST_CASE("a label that does not fit the others is named") {
   for (const std::string odd : {"-1", "1.5", "cat", "99999999999"}) {
     const auto data = CsvFile("x,label\n0,0\n0,1\n0," + odd + "\n").load();

@@ -89,4 +89,41 @@ TEST_CASE("counts and shapes that do not fit are refused") {
   CHECK_FALSE(DataSet::from_floats({65536, 65536}, {}, {}, 1).ok());
 }
 
+TEST_CASE("sequences hand out their tokens as floats and a label for every step") {
+  const auto set =
+      DataSet::from_tokens(2, {0, 65535, 1, 2, 3, 4}, {5, kNoLabel, 6, 7, 8, 65535}, 1 << 16);
+  REQUIRE(set.ok());
+  CHECK(set->size() == 3);
+  CHECK(set->labels_per_example() == 2);
+  CHECK(set->vocabulary() == 65536);
+  CHECK(set->shape() == std::vector<std::uint32_t>{2});
+  std::vector<float> features(4);
+  std::vector<std::int32_t> labels(4);
+  set->gather(Indices{2, 0}, features, labels);
+  CHECK(features == std::vector<float>{3, 4, 0, 65535});
+  CHECK(labels == std::vector<std::int32_t>{8, 65535, 5, kNoLabel});
+}
+
+TEST_CASE("tokens and labels outside the vocabulary are refused by step and example") {
+  CHECK(error_of(DataSet::from_tokens(2, {0, 1, 2, 3}, {0, 0, 0, 0}, 3)) ==
+        "step 1 of example 1 is token 3, outside [0, 3)");
+  CHECK(error_of(DataSet::from_tokens(2, {0, 1, 2, 0}, {0, 0, 3, 0}, 3)) ==
+        "step 0 of example 1 has label 3, outside [0, 3)");
+  CHECK(error_of(DataSet::from_tokens(2, {0, 1}, {0, -2}, 3)) ==
+        "step 1 of example 0 has label -2, outside [0, 3)");
+}
+
+TEST_CASE("sequences that are not whole, and vocabularies that tokens cannot name, are refused") {
+  CHECK(error_of(DataSet::from_tokens(2, {0, 1, 2}, {0, 0, 0}, 3)) ==
+        "3 tokens and 3 labels; sequences of 2 steps have 2 of each, one label a step");
+  CHECK_FALSE(DataSet::from_tokens(2, {0, 1}, {0}, 3).ok());
+  CHECK_FALSE(DataSet::from_tokens(0, {}, {}, 3).ok());
+  CHECK_FALSE(DataSet::from_tokens(1, {}, {}, 0).ok());
+  CHECK_FALSE(DataSet::from_tokens(1, {}, {}, (1 << 16) + 1).ok());
+  const auto none = DataSet::from_tokens(4, {}, {}, 3);
+  REQUIRE(none.ok());
+  CHECK(none->empty());
+  CHECK(none->size() == 0);
+}
+
 }  // namespace covey::models

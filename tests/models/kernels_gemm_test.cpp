@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "../../models/kernels.hpp"
+#include "../../models/kernels/kernels.hpp"
 #include "network_reference.hpp"
 
 namespace {

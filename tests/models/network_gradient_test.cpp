@@ -6,76 +6,12 @@
 #include <vector>
 
 #include "network_reference.hpp"
+#include "network_specs.hpp"
 
 namespace {
 
 using namespace covey;
 using namespace covey::models;
-using enum LayerKind;
-
-struct NamedSpec {
-  const char* name;
-  ModelSpec spec;
-};
-
-/// Every layer kind, alone and in combination, with sizes that leave partial vectors and tiles.
-std::vector<NamedSpec> specs() {
-  return {
-      {"logistic", {{7}, {{kDense, 5, 0}}}},
-      {"two hidden layers",
-       {{19}, {{kDense, 33, 0}, {kRelu}, {kDense, 70, 0}, {kRelu}, {kDense, 3, 0}}}},
-      {"hidden layer without relu", {{6}, {{kDense, 16, 0}, {kDense, 32, 0}, {kDense, 10, 0}}}},
-      {"relu on the input and twice",
-       {{9}, {{kRelu}, {kDense, 8, 0}, {kRelu}, {kRelu}, {kDense, 4, 0}}}},
-      {"relu on the scores", {{9}, {{kDense, 4, 0}, {kRelu}}}},
-      {"convolution", {{5, 7, 3}, {{kConv2d, 6, 3}, {kRelu}, {kFlatten}, {kDense, 3, 0}}}},
-      {"convolution without relu", {{4, 4, 2}, {{kConv2d, 17, 3}, {kFlatten}, {kDense, 3, 0}}}},
-      {"even kernels",
-       {{6, 5, 2},
-        {{kConv2d, 5, 2}, {kRelu}, {kConv2d, 3, 4}, {kRelu}, {kFlatten}, {kDense, 2, 0}}}},
-      {"kernel of one",
-       {{3, 3, 5}, {{kConv2d, 4, 1}, {kConv2d, 2, 1}, {kFlatten}, {kDense, 2, 0}}}},
-      {"kernel larger than the image",
-       {{2, 3, 1}, {{kConv2d, 3, 5}, {kConv2d, 3, 7}, {kFlatten}, {kDense, 2, 0}}}},
-      {"wide window rows",
-       {{4, 6, 3},
-        {{kConv2d, 37, 3},
-         {kRelu},
-         {kConv2d, 20, 5},
-         {kRelu},
-         {kConv2d, 70, 5},
-         {kFlatten},
-         {kDense, 3, 0}}}},
-      {"a row wider than a tile",
-       {{2, 31, 2}, {{kConv2d, 4, 3}, {kRelu}, {kFlatten}, {kDense, 3, 0}}}},
-      {"pooling that leaves a rest",
-       {{7, 8, 3}, {{kConv2d, 20, 3}, {kRelu}, {kMaxPool2d, 0, 3}, {kFlatten}, {kDense, 3, 0}}}},
-      {"pooling first, then relu",
-       {{6, 6, 2},
-        {{kMaxPool2d, 0, 2},
-         {kRelu},
-         {kConv2d, 3, 3},
-         {kMaxPool2d, 0, 3},
-         {kRelu},
-         {kFlatten},
-         {kDense, 3, 0}}}},
-      {"pooling before relu",
-       {{6, 6, 1}, {{kConv2d, 4, 3}, {kMaxPool2d, 0, 2}, {kRelu}, {kFlatten}, {kDense, 3, 0}}}},
-      {"small cnn",
-       {{12, 12, 1},
-        {{kConv2d, 8, 5},
-         {kRelu},
-         {kMaxPool2d, 0, 2},
-         {kConv2d, 16, 5},
-         {kRelu},
-         {kMaxPool2d, 0, 2},
-         {kFlatten},
-         {kDense, 24, 0},
-         {kRelu},
-         {kDense, 10, 0}}}},
-  };
-}
-
 double largest(const std::vector<double>& values) {
   double most = 0;
   for (const double v : values) most = std::max(most, std::abs(v));
@@ -88,7 +24,7 @@ TEST_CASE("the reference gradient agrees with central differences", "[network]")
   constexpr double kStep = 1e-6;
   constexpr std::size_t kProbes = 40;
   const std::uint64_t seed = GENERATE(1, 2);
-  for (const auto& [name, spec] : specs()) {
+  for (const auto& [name, spec] : reference::all_specs()) {
     CAPTURE(seed, name);
     const auto problem = reference::random_problem(spec, 3, seed);
     std::vector<double> w = problem.exact();
@@ -116,7 +52,7 @@ TEST_CASE("the engine's loss and gradient agree with the reference", "[network]"
   const std::size_t batch = GENERATE(1u, 3u, 10u, 17u, 37u);
   constexpr std::uint64_t kSeed = 7;
   const reference::InstructionSet scope(isa);
-  for (const auto& [name, spec] : specs()) {
+  for (const auto& [name, spec] : reference::all_specs()) {
     CAPTURE(isa, batch, name, kSeed);
     const auto network = Network::make(spec);
     REQUIRE(network.ok());
@@ -138,15 +74,17 @@ TEST_CASE("the engine's loss and gradient agree with the reference", "[network]"
 
     const Evaluation evaluation =
         network->evaluate(workspace, problem.inputs, problem.labels, problem.parameters);
-    CHECK(evaluation.correct == exact.correct);
-    CHECK(evaluation.examples == batch);
-    CHECK(evaluation.loss() == Approx(loss).epsilon(1e-12));
+    const auto evaluated =
+        reference::loss_and_gradient(spec, problem.exact(), problem.inputs, problem.labels, false);
+    CHECK(evaluation.correct == evaluated.correct);
+    CHECK(evaluation.examples == evaluated.targets);
+    CHECK(evaluation.loss() == Approx(evaluated.loss).epsilon(1e-6));
   }
 }
 
 TEST_CASE("a workspace used for one batch leaves nothing behind for the next", "[network]") {
   constexpr std::uint64_t kSeed = 11;
-  for (const auto& [name, spec] : specs()) {
+  for (const auto& [name, spec] : reference::all_specs()) {
     CAPTURE(name, kSeed);
     const auto network = Network::make(spec);
     REQUIRE(network.ok());

@@ -13,7 +13,7 @@ using namespace covey::models;
 using enum LayerKind;
 
 Network preset(const char* name, std::uint32_t inputs) {
-  const auto spec = preset_model(name, inputs, 10);
+  const auto spec = preset_model(name, {inputs}, 10);
   REQUIRE(spec.ok());
   auto network = Network::make(*spec);
   REQUIRE(network.ok());
@@ -98,7 +98,9 @@ TEST_CASE("initial parameters are uniform within one over the root of the fan-in
 TEST_CASE("a description whose layers do not fit is refused, naming layer and shapes",
           "[network]") {
   CHECK(refusal({{28, 28, 1}, {{kConv2d, 8, 3}, {kDense, 10, 0}}}) ==
-        "layer 2 (dense) takes a vector but receives 28x28x8; put a flatten layer before it");
+        "layer 2 (dense) takes a vector or a sequence but receives 28x28x8; put a flatten layer "
+        "before "
+        "it");
   CHECK(refusal({{784}, {{kConv2d, 8, 3}}}) ==
         "layer 1 (conv2d) takes [height, width, channels] but receives 784");
   CHECK(refusal({{784}, {{kRelu}, {kMaxPool2d, 0, 2}}}) ==
@@ -116,7 +118,7 @@ TEST_CASE("a description whose layers do not fit is refused, naming layer and sh
   CHECK(refusal({{4}, {{kDense, 1, 0}}}) ==
         "the model's last layer 1 (dense) gives 1; the loss needs one score per class, two or more "
         "(end with flatten and dense)");
-  CHECK(refusal({{4}, {{kRelu}}}) == "the model has nothing to train: no dense or conv2d layer");
+  CHECK(refusal({{4}, {{kRelu}}}) == "the model has nothing to train: no layer has parameters");
   CHECK(refusal({{4}, {}}) == "the model has no layers");
   CHECK(refusal({{4}, {{static_cast<LayerKind>(99), 1, 1}}}) == "layer 1 has the unknown kind 99");
 }
@@ -126,7 +128,8 @@ TEST_CASE("a description of absurd size is refused before anything is allocated"
   CHECK(refusal({{kHuge, kHuge, kHuge}, {{kDense, 2, 0}}}).find("too many values") !=
         std::string::npos);
   CHECK(refusal({{0}, {{kDense, 2, 0}}}).find("has no values") != std::string::npos);
-  CHECK(refusal({{4, 4}, {{kDense, 2, 0}}}).find("has 2 dimensions") != std::string::npos);
+  CHECK(refusal({{4, 4, 1, 1}, {{kDense, 2, 0}}}).find("has 4 dimensions") != std::string::npos);
+  CHECK(refusal({{}, {{kDense, 2, 0}}}).find("has 0 dimensions") != std::string::npos);
   CHECK(refusal({{1u << 26}, {{kDense, kHuge, 0}}}).find("parameters; at most") !=
         std::string::npos);
   CHECK(refusal({{64, 64, 1u << 14}, {{kConv2d, kHuge, 64}}}).find("layer 1 (conv2d)") !=

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "network_reference.hpp"
+#include "network_specs.hpp"
 
 namespace {
 
@@ -114,6 +115,48 @@ TEST_CASE("a batch that goes through in pieces has the gradient of the whole", "
   for (std::size_t i = 0; i < gradient.size(); ++i) {
     CAPTURE(i);
     CHECK(static_cast<double>(gradient[i]) == Approx(exact.gradient[i]).margin(2e-6));
+  }
+}
+
+TEST_CASE("a batch in pieces has the mean gradient of its parts, whatever the layers",
+          "[network]") {
+  constexpr std::uint64_t kSeed = 6;
+  constexpr std::size_t kBatch = 80, kPart = 16;
+  using namespace reference;
+  // 100,000 values and more an example
+  const std::vector<ModelSpec> specs{
+      {{64, 64, 1},
+       {convolution(16, 3, 1, Padding::kValid),
+        group_norm(4),
+        {kRelu},
+        depthwise(3, 2),
+        {kGlobalAveragePool},
+        dense(3)}},
+      {{64, 64, 1},
+       {convolution(16, 3), {kTanh}, add(2), average_pool(3, 2), {kFlatten}, dense(3)}},
+      {{200, 30}, {dense(300), {kLayerNorm}, {kGelu}, {kGlobalAveragePool}, dense(4)}}};
+  for (const ModelSpec& spec : specs) {
+    CAPTURE(kSeed, spec.layers.size());
+    const Network network = make(spec);
+    const auto problem = random_problem(spec, kBatch, kSeed);
+    Workspace pieces(network, kBatch);
+    Workspace whole(network, kPart);
+    REQUIRE(pieces.bytes() < 4 * whole.bytes());  // no room for five parts at once
+    std::vector<float> gradient(network.num_parameters()), part(network.num_parameters());
+    std::vector<float> expected(network.num_parameters(), 0.0f);
+    const double loss =
+        network.gradient(pieces, problem.inputs, problem.labels, problem.parameters, gradient);
+    double sum = 0;
+    for (std::size_t first = 0; first < kBatch; first += kPart) {
+      sum += network.gradient(
+          whole,
+          std::span(problem.inputs).subspan(first * network.inputs(), kPart * network.inputs()),
+          std::span(problem.labels).subspan(first, kPart), problem.parameters, part);
+      for (std::size_t i = 0; i < part.size(); ++i) expected[i] += part[i] * kPart / kBatch;
+    }
+    CHECK(loss == Approx(sum * kPart / kBatch).epsilon(1e-7));
+    const std::vector<float> zero(expected.size(), 0.0f);
+    CHECK(largest_difference(gradient, expected) < 1e-5 * largest_difference(expected, zero));
   }
 }
 

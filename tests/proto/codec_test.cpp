@@ -181,9 +181,70 @@ TEST_CASE("values of enums that this version does not know are refused by name")
   conditions.thermal = static_cast<ThermalState>(3);
   CHECK(refusal_of(check_in_with(conditions)) == "check_in.conditions.thermal: unknown value 3");
   auto assignment = assignment_with_layers(2);
-  assignment.plan.model.layers[1].kind = static_cast<LayerKind>(6);
+  assignment.plan.model.layers[1].kind = static_cast<LayerKind>(20);
   CHECK(refusal_of(ServerMessage(assignment)) ==
-        "assignment.plan.model.layers.kind: unknown value 6");
+        "assignment.plan.model.layers.kind: unknown value 20");
+}
+
+TEST_CASE("enums of a plan that this version does not know are refused by name") {
+  const auto refusal = [](auto change) {
+    Assignment assignment = assignment_with_layers(1);
+    change(assignment.plan);
+    return refusal_of(ServerMessage(assignment));
+  };
+  CHECK(refusal([](auto& plan) { plan.model.layers[0].kind = static_cast<LayerKind>(0); }) ==
+        "assignment.plan.model.layers.kind: unknown value 0");
+  CHECK(refusal([](auto& plan) { plan.model.layers[0].padding = static_cast<Padding>(2); }) ==
+        "assignment.plan.model.layers.padding: unknown value 2");
+  CHECK(refusal([](auto& plan) { plan.model.loss = static_cast<Loss>(4); }) ==
+        "assignment.plan.model.loss: unknown value 4");
+  CHECK(refusal([](auto& plan) { plan.model.target = static_cast<Target>(3); }) ==
+        "assignment.plan.model.target: unknown value 3");
+  CHECK(refusal([](auto& plan) { plan.model.initialisation = static_cast<Initialisation>(6); }) ==
+        "assignment.plan.model.initialisation: unknown value 6");
+  CHECK(refusal([](auto& plan) { plan.optimizer.kind = static_cast<OptimizerKind>(6); }) ==
+        "assignment.plan.optimizer.kind: unknown value 6");
+  CHECK(refusal([](auto& plan) { plan.optimizer.kind = static_cast<OptimizerKind>(0); }) ==
+        "assignment.plan.optimizer.kind: unknown value 0");
+}
+
+TEST_CASE("numbers of a plan that no training can use are refused by name") {
+  const auto refusal = [](auto change) {
+    Assignment assignment = assignment_with_layers(1);
+    change(assignment.plan);
+    return refusal_of(ServerMessage(assignment));
+  };
+  constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+  CHECK(refusal([](auto& plan) { plan.model.layers[0].rate = 1; }) ==
+        "assignment.plan.model.layers.rate: 1 is not in [0, 1)");
+  CHECK(refusal([](auto& plan) { plan.optimizer.momentum = 1; }) ==
+        "assignment.plan.optimizer.momentum: 1 is not in [0, 1)");
+  CHECK(refusal([](auto& plan) { plan.optimizer.beta1 = -0.5f; }) ==
+        "assignment.plan.optimizer.beta1: -0.5 is not in [0, 1)");
+  CHECK(refusal([](auto& plan) { plan.optimizer.beta2 = kNan; }) ==
+        "assignment.plan.optimizer.beta2: nan is not in [0, 1)");
+  CHECK_THAT(refusal([](auto& plan) { plan.optimizer.epsilon = 0; }),
+             Catch::StartsWith("assignment.plan.optimizer.epsilon: 0 is not in"));
+  CHECK_THAT(refusal([](auto& plan) { plan.optimizer.weight_decay = kNan; }),
+             Catch::StartsWith("assignment.plan.optimizer.weight_decay: nan is not in"));
+  CHECK_THAT(refusal([](auto& plan) { plan.optimizer.clip_norm = -1; }),
+             Catch::StartsWith("assignment.plan.optimizer.clip_norm: -1 is not in"));
+}
+
+TEST_CASE("a TorchScript file is named by nothing or by 64 lower-case hexadecimal digits") {
+  const auto refusal = [](const std::string& name) {
+    Assignment assignment;
+    assignment.plan.model.torchscript = name;
+    return refusal_of(ServerMessage(assignment));
+  };
+  CHECK(refusal("") == "accepted");
+  CHECK(refusal(std::string(64, 'a')) == "accepted");
+  for (const std::string& name : {std::string(64, 'A'), std::string(63, 'a'), std::string(65, 'a'),
+                                  "../" + std::string(61, 'a')}) {
+    CHECK(
+        refusal(name) ==
+        "assignment.plan.model.torchscript: not the 64 lower-case hexadecimal digits of a SHA-256");
+  }
 }
 
 TEST_CASE("requests and versions that make no sense are refused") {

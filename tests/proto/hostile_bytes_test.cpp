@@ -78,6 +78,31 @@ TEST_CASE("missing fields are named with the message they belong to") {
         "refusal.reason: missing");
 }
 
+TEST_CASE("what an older server leaves out of a plan reads as its default") {
+  // Fields in wire order. plan: strategy "s"; a model of input shape [4] with a layer {kind 1,
+  // units 2, kernel 0}; 1 epoch, batches of 2, learning rate 0.5, seed 3, no partial work,
+  // precision "p", compressor "c", no norm limit: 51 bytes. assignment: run 7, round 1, plan,
+  // model, size 8, 0 us.
+  auto header = bytes({0x52, 102, 0x09, 7, 0, 0, 0, 0, 0, 0, 0, 0x10, 1, 0x1a, 51});
+  const auto plan =
+      bytes({0x0a, 1,  's',                                                         //
+             0x1a, 11, 0x0a, 1,    4,    0x12, 6,    0x08, 1,    0x10, 2, 0x18, 0,  //
+             0x20, 1,  0x28, 2,    0x35, 0,    0,    0,    0x3f,                    //
+             0x39, 3,  0,    0,    0,    0,    0,    0,    0,    0x40, 0,           //
+             0x4a, 1,  'p',  0x52, 1,    'c',  0x59, 0,    0,    0,    0, 0,    0, 0, 0});
+  REQUIRE(plan.size() == 51);
+  header.insert(header.end(), plan.begin(), plan.end());
+  for (const int byte : {0x22, 32}) header.push_back(static_cast<std::byte>(byte));
+  header.resize(header.size() + 32);
+  for (const int byte : {0x28, 8, 0x30, 0}) header.push_back(static_cast<std::byte>(byte));
+  const auto decoded = proto::decode_server_message(header, {});
+  if (!decoded.ok()) FAIL(decoded.error().message);
+  const auto& read = std::get<Assignment>(*decoded).plan;
+  CHECK(read.model == ModelSpec{.input_shape = {4}, .layers = {{LayerKind::kDense, 2, 0}}});
+  CHECK(read.optimizer == OptimizerSpec{});
+  CHECK(read.learning_rate == 0.5f);
+}
+
 TEST_CASE("digests of a wrong length are refused by name") {
   // blob_request (field 3) with a blob of 2 bytes.
   CHECK(client_refusal(bytes({0x1a, 4, 0x0a, 2, 1, 2})) ==

@@ -20,18 +20,49 @@ inline constexpr RunId kRun{0xfedcba9876543210};
 inline constexpr RoundNumber kRound{4000000000};
 inline constexpr RetryWindow kRetry{std::chrono::milliseconds(1500), std::chrono::hours(30)};
 
+/// Every kind of layer, in the order of their numbers, every field away from its default somewhere.
+inline ModelSpec model() {
+  using enum LayerKind;
+  return {.input_shape = {28, 28, 1},
+          .layers = {{.kind = kDense, .units = 62, .kernel = 6},
+                     {.kind = kConv2d, .units = 32, .kernel = 5, .stride = 2},
+                     {.kind = kMaxPool2d, .units = 3, .kernel = 2},
+                     {.kind = kFlatten, .units = 4, .kernel = 5},
+                     {.kind = kRelu, .units = 1, .kernel = 2},
+                     {.kind = kDepthwiseConv2d, .kernel = 3, .padding = Padding::kValid},
+                     {.kind = kAveragePool2d, .kernel = 2},
+                     {.kind = kGlobalAveragePool},
+                     {.kind = kEmbedding, .units = 8, .vocabulary = 258},
+                     {.kind = kLstm, .units = 256, .peephole = true},
+                     {.kind = kGru, .units = 16, .last_only = true},
+                     {.kind = kBatchNorm},
+                     {.kind = kGroupNorm, .groups = 8},
+                     {.kind = kLayerNorm},
+                     {.kind = kDropout, .rate = 0.5f},
+                     {.kind = kGelu},
+                     {.kind = kTanh},
+                     {.kind = kSigmoid},
+                     {.kind = kAdd, .back = 3}},
+          .loss = Loss::kBinaryCrossEntropy,
+          .target = Target::kInput,
+          .initialisation = Initialisation::kGlorotUniform,
+          .torchscript = sha256(bytes_of("a TorchScript file").span()).hex()};
+}
+
 inline TrainingPlan plan() {
   return {.strategy = "q-fedavg",
           .strategy_parameters = {{"q", 0.1}, {"lipschitz", 10.0}},
-          .model = {.input_shape = {28, 28, 1},
-                    .layers = {{LayerKind::kConv2d, 32, 5},
-                               {LayerKind::kRelu, 1, 2},
-                               {LayerKind::kMaxPool2d, 3, 2},
-                               {LayerKind::kFlatten, 4, 5},
-                               {LayerKind::kDense, 62, 6}}},
+          .model = model(),
           .local_epochs = 5,
           .batch_size = 32,
           .learning_rate = 0.03f,
+          .optimizer = {.kind = OptimizerKind::kAdamW,
+                        .momentum = 0.5f,
+                        .beta1 = 0.25f,
+                        .beta2 = 0.75f,
+                        .epsilon = 1e-5f,
+                        .weight_decay = 0.125f,
+                        .clip_norm = 3.5f},
           .seed = 0x0123456789abcdef,
           .accept_partial_work = true,
           .precision = "int8",

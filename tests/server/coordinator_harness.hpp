@@ -21,6 +21,12 @@ inline SharedBytes filled(std::uint8_t value, std::size_t size = kModelBytes) {
   return SharedBytes(std::vector<std::byte>(size, std::byte{value}));
 }
 
+/// As devices that train in fp32 are sent it: the very bytes that the server keeps.
+inline EncodedModel fp32_model(std::uint8_t value) {
+  const SharedBytes bytes = filled(value);
+  return {bytes, bytes};
+}
+
 /// Everything the coordinator sent to or about one device, with a script that answers as a correct
 /// device does, one message at a time.
 struct ScriptedDevice {
@@ -76,6 +82,7 @@ inline CoordinatorOptions default_options(std::uint32_t population) {
   options.config.num_rounds = 1;
   options.config.selection.fraction_fit = 1.0;
   options.config.server.chunk_bytes = kChunkBytes;
+  options.update_size = kModelBytes;
   return options;
 }
 
@@ -83,8 +90,9 @@ inline CoordinatorOptions default_options(std::uint32_t population) {
 /// time.
 class CoordinatorHarness {
  public:
-  explicit CoordinatorHarness(CoordinatorOptions options, RoundNumber committed = {})
-      : coordinator(std::move(options), RunState{kRun, committed, filled(0)}) {}
+  explicit CoordinatorHarness(CoordinatorOptions options, RoundNumber committed = {},
+                              EncodedModel model = fp32_model(0))
+      : coordinator(std::move(options), RunState{kRun, committed, std::move(model)}) {}
 
   static constexpr RunId kRun{99};
 
@@ -101,6 +109,7 @@ class CoordinatorHarness {
   std::optional<std::pair<RejectReason, std::string>> rejection;
   std::vector<Event> held;  ///< answers not given yet
   double accuracy = 0.5;
+  std::optional<SharedBytes> sent_model;  ///< what devices are sent instead of the fp32 parameters
 
   // ---- what was seen
   std::vector<Action> log;  ///< every action but Send
@@ -284,7 +293,8 @@ class CoordinatorHarness {
     if (apply_error) {
       tell(StrategyApplied{apply.round, *apply_error});
     } else {
-      tell(StrategyApplied{apply.round, filled(static_cast<std::uint8_t>(value_of(apply.round)))});
+      const SharedBytes model = filled(static_cast<std::uint8_t>(value_of(apply.round)));
+      tell(StrategyApplied{apply.round, EncodedModel{model, sent_model ? *sent_model : model}});
     }
   }
   void perform(CommitRound& commit) {
@@ -325,7 +335,7 @@ class CoordinatorHarness {
     work(device);
   }
   void work(ScriptedDevice& device) {
-    if (device.downloaded < kModelBytes) {
+    if (device.downloaded < device.task->model_size) {
       say(device, BlobRequest{device.task->model, device.downloaded, 96});
     } else if (device.reports) {
       say(device, device.report());

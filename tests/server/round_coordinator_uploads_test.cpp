@@ -430,7 +430,7 @@ TEST_CASE("an upload that cannot be read back answers its judgement") {
 }
 
 TEST_CASE("the coordinator keeps no payload") {
-  RoundCoordinator coordinator(default_options(1), {RunId{99}, RoundNumber{0}, filled(0)});
+  RoundCoordinator coordinator(default_options(1), {RunId{99}, RoundNumber{0}, fp32_model(0)});
   Actions actions;
   coordinator.start(Time{}, actions);
   const ConnectionId connection{1};

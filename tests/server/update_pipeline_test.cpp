@@ -4,85 +4,17 @@
 #include <covey/server/update_pipeline.hpp>
 #include <cstring>
 #include <limits>
-#include <stdexcept>
+
+#include "pipeline_fixture.hpp"
 
 using namespace covey;
 using namespace covey::server;
+using namespace covey::server::testing;
 
 namespace {
 
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
-
-/// w += (sum of weight_k * update_k) / (sum of weight_k); state counts the rounds; scalars are
-/// ignored unless `scalars` are asked for, whose sum goes into state[1].
-class MeanStrategy : public strategies::SumStrategy {
- public:
-  explicit MeanStrategy(std::size_t scalars = 0) : scalars_(scalars) {}
-  std::string_view name() const override { return "test-mean"; }
-  std::size_t num_scalars() const override { return scalars_; }
-  std::size_t state_size(std::size_t) const override { return 2; }
-  Result<void> apply(const strategies::Sum& sum, strategies::ServerModel model) override {
-    model.state[0] += 1.0f;
-    model.state[1] = sum.scalars.empty() ? 0.0f : static_cast<float>(sum.scalars[0]);
-    for (std::size_t i = 0; i < model.parameters.size(); ++i) {
-      model.parameters[i] += static_cast<float>(sum.vector[i] / sum.weight);
-    }
-    if (explode) throw std::runtime_error("the plug-in threw");
-    if (refuse) return failed("the strategy refused");
-    return {};
-  }
-
-  bool explode = false;
-  bool refuse = false;
-
- private:
-  std::size_t scalars_;
-};
-
-/// Remembers what it was shown and takes the first update.
-class FirstStrategy : public strategies::IndividualStrategy {
- public:
-  std::string_view name() const override { return "test-first"; }
-  Result<void> aggregate(std::span<const strategies::IndividualUpdate> updates,
-                         strategies::ServerModel model) override {
-    seen.assign(updates.begin(), updates.end());
-    std::ranges::copy(updates.front().update, model.parameters.begin());
-    return {};
-  }
-
-  std::vector<strategies::IndividualUpdate> seen;
-};
-
-UpdatePipeline make_pipeline(std::unique_ptr<strategies::Strategy> strategy, std::size_t size,
-                             double max_norm = 0) {
-  auto made = UpdatePipeline::make(std::move(strategy), ParameterVector(size), {},
-                                   {.num_parameters = size, .max_update_norm = max_norm});
-  REQUIRE(made.ok());
-  return std::move(made).value();
-}
-
-Report report_for(const SharedBytes& bytes, double weight = 1, std::vector<double> scalars = {}) {
-  Report report;
-  report.blob = sha256(bytes.span());
-  report.blob_size = bytes.size();
-  report.weight = weight;
-  report.scalars = std::move(scalars);
-  return report;
-}
-
-/// The same content at an address that is not a multiple of 4.
-SharedBytes misaligned(const SharedBytes& bytes) {
-  std::vector<std::byte> shifted(bytes.size() + 1);
-  std::memcpy(shifted.data() + 1, bytes.data(), bytes.size());
-  return SharedBytes(std::move(shifted)).slice(1, bytes.size());
-}
-
-SharedBytes encoded(std::vector<float> values) { return encode_fp32(values); }
-
-std::vector<float> values_of(const ParameterVector& vector) {
-  return {vector.span().begin(), vector.span().end()};
-}
 
 }  // namespace
 
@@ -97,7 +29,8 @@ TEST_CASE("accepted updates move the model by their weighted mean") {
   // (3*1 + 1*5) / 4 = 2; (3*-2 + 1*2) / 4 = -1
   const std::vector<float> expected{2.0f, -1.0f};
   CHECK(values_of(pipeline.model()) == expected);
-  CHECK(std::ranges::equal(model->span(), encode_fp32(expected).span()));
+  CHECK(std::ranges::equal(model->parameters.span(), encode_fp32(expected).span()));
+  CHECK(model->sent.data() == model->parameters.data());  // fp32 devices are sent the same bytes
   CHECK(pipeline.strategy_state()[0] == 1.0f);
 }
 
@@ -213,8 +146,8 @@ TEST_CASE("the model has the same bits for any order of arrival") {
     }
     const auto model = pipeline.apply();
     REQUIRE(model.ok());
-    if (!expected) expected = *model;
-    CHECK(std::ranges::equal(model->span(), expected->span()));
+    if (!expected) expected = model->parameters;
+    CHECK(std::ranges::equal(model->parameters.span(), expected->span()));
     random.shuffle(std::span(order));
   }
 }
@@ -310,15 +243,15 @@ TEST_CASE("a strategy that fails leaves the model and its state as they were") {
 }
 
 TEST_CASE("a pipeline is not made of parts that do not fit") {
-  const auto make = [](std::size_t model, std::vector<float> state, UpdatePipeline::Limits limits) {
+  const auto make = [](std::size_t model, std::vector<float> state, UpdatePipeline::Format format) {
     return UpdatePipeline::make(std::make_unique<MeanStrategy>(), ParameterVector(model),
-                                std::move(state), limits);
+                                std::move(state), std::move(format));
   };
-  CHECK(make(2, {}, {.num_parameters = 2}).ok());
-  CHECK(make(2, {1.0f, 2.0f}, {.num_parameters = 2}).ok());
-  CHECK_FALSE(make(2, {}, {.num_parameters = 3}).ok());
-  CHECK_FALSE(make(2, {1.0f}, {.num_parameters = 2}).ok());
-  CHECK_FALSE(make(2, {1.0f, kNan}, {.num_parameters = 2}).ok());
-  CHECK_FALSE(make(2, {}, {.num_parameters = 2, .max_update_norm = -1}).ok());
-  CHECK_FALSE(UpdatePipeline::make(nullptr, ParameterVector(2), {}, {.num_parameters = 2}).ok());
+  CHECK(make(2, {}, format_of(2)).ok());
+  CHECK(make(2, {1.0f, 2.0f}, format_of(2)).ok());
+  CHECK_FALSE(make(2, {}, format_of(3)).ok());
+  CHECK_FALSE(make(2, {1.0f}, format_of(2)).ok());
+  CHECK_FALSE(make(2, {1.0f, kNan}, format_of(2)).ok());
+  CHECK_FALSE(make(2, {}, format_of(2, -1)).ok());
+  CHECK_FALSE(UpdatePipeline::make(nullptr, ParameterVector(2), {}, format_of(2)).ok());
 }

@@ -269,4 +269,26 @@ TEST_CASE("MNIST's 200 shards of 300 give 100 devices two labels mostly") {
   CHECK(at_most_two >= 80);  // 9 of the 200 shards straddle two labels
 }
 
+TEST_CASE("sequences are divided by number, and not by labels they do not have") {
+  const auto sequences = [](std::uint32_t n) {
+    return models::DataSet::from_tokens(3, std::vector<std::uint16_t>(3 * n),
+                                        std::vector<std::int32_t>(3 * n, models::kNoLabel), 5)
+        .value();
+  };
+  const models::FederatedData data{sequences(1003), sequences(101), {}, {}};
+  for (const char* scheme : {"iid", "power-law"}) {
+    INFO(scheme);
+    const auto shards = split(data, config_of(scheme, 17));
+    CHECK(uses_each_once(shards, &models::Shard::train, 1003));
+    CHECK(uses_each_once(shards, &models::Shard::test, 101));
+    CHECK(equal(shards, split(data, config_of(scheme, 17))));
+  }
+  for (const char* scheme : {"shards", "dirichlet"}) {
+    CHECK(error_of(data, config_of(scheme, 17)) ==
+          "partition.scheme \"" + std::string(scheme) +
+              "\" divides examples by their label; sequences have one for each step (iid, "
+              "power-law and natural work)");
+  }
+}
+
 }  // namespace covey::simulation

@@ -70,6 +70,74 @@ TEST_CASE("the network's speed and the wire codec change when things arrive, not
         plain);
 }
 
+TEST_CASE("every precision learns, with the same bits for any threads, network and codec") {
+  const auto precision = GENERATE(std::string("bf16"), std::string("qat-int8"), std::string("int8"));
+  CAPTURE(precision);
+  const std::vector<std::string> overrides = {"client.precision=" + precision, "run.num-rounds=30",
+                                              "client.local-epochs=3"};
+  const auto with = [&](std::vector<std::string> more) {
+    more.insert(more.end(), overrides.begin(), overrides.end());
+    return more;
+  };
+  const auto result = run(overrides);
+  const std::string model = result.model.digest().hex();
+  // The server keeps fp32; qat-int8 has two ranges of activations more.
+  CHECK(result.model.size() == (precision == "qat-int8" ? 612 : 610) * 4);
+  REQUIRE(result.rounds.back().accuracy);
+  CHECK(*result.rounds.back().accuracy > 0.4);  // ten classes
+  CHECK(model_of(overrides, 4) == model);
+  CHECK(model_of(with({"fleet.codec=true"}), 2) == model);
+  CHECK(model_of(with({"fleet.up-mbit-s=0.5", "fleet.latency-ms=[1, 300]",
+                       "server.chunk-bytes=1024"})) == model);
+  CHECK(model_of(with({"strategy.name=fedprox", "strategy.proximal-mu=1.0"})) != model);
+}
+
+TEST_CASE("what travels is as large as its encoding, and the metrics say so") {
+  // Logistic regression 60 -> 10: 600 weights and 10 biases, a scale for each of 10 classes.
+  const std::size_t fp32 = 4 * 610, bf16 = 2 * 610, int8 = 10 * 4 + 600 + 10 * 4;
+  struct Case {
+    std::vector<std::string> overrides;
+    std::size_t down, up;
+  };
+  const std::vector<Case> cases{
+      {{}, fp32, fp32},
+      {{"client.compressor=bf16"}, fp32, bf16},
+      {{"client.compressor=int8"}, fp32, int8},
+      {{"client.precision=int8"}, int8, int8},
+  };
+  for (const Case& c : cases) {
+    CAPTURE(c.overrides);
+    for (const RoundMetrics& metrics : run(c.overrides).rounds) {
+      CHECK(metrics.bytes_down == 6 * c.down);
+      CHECK(metrics.bytes_up == 6 * c.up);
+    }
+  }
+}
+
+TEST_CASE("updates rounded to bf16 or int8 are nearly as good as exact ones") {
+  const std::vector<std::string> long_run = {"run.num-rounds=40", "client.local-epochs=5"};
+  const double exact = *run(long_run).rounds.back().loss;
+  for (const std::string compressor : {"bf16", "int8"}) {
+    INFO(compressor);
+    auto overrides = long_run;
+    overrides.push_back("client.compressor=" + compressor);
+    CHECK(*run(overrides).rounds.back().loss == Approx(exact).epsilon(0.1));
+    CHECK(model_of(overrides, 3) == model_of(overrides, 1));
+  }
+}
+
+TEST_CASE("what int8 training cannot do is refused before the first round") {
+  const auto refusal = [](const std::vector<std::string>& overrides) {
+    const auto config = parse_run_text(kRunFile, "test.toml", overrides);
+    REQUIRE(config.ok());
+    const auto experiment = simulation::load_experiment(*config, "");
+    return experiment.ok() ? std::string() : experiment.error().message;
+  };
+  CHECK(refusal({"client.precision=int8"}).empty());
+  CHECK_THAT(refusal({"client.precision=int8", "client.optimizer=adam"}),
+             Catch::Contains("int8") && Catch::Contains("adam"));
+}
+
 TEST_CASE("virtual time counts latency, transfer and computing") {
   const double fast = run({}).virtual_s;
   // 8 rounds, each at least a model of 610 floats up at 10 kbit/s: 4*610*8/10,000 = 1.95 s.

@@ -35,14 +35,21 @@ Result<void> run_round(Strategy& strategy, std::vector<float>& w,
   std::vector<ExactScalarSum> scalars(strategy.num_scalars());
   for (const Device& device : devices) {
     std::vector<float> update(w.size());
+    double squared_norm = 0;
+    for (std::size_t i = 0; i < w.size(); ++i) {
+      update[i] = device.trained[i] - w[i];
+      squared_norm += static_cast<double>(update[i]) * static_cast<double>(update[i]);
+    }
+    REQUIRE(strategy.sends_difference());
+    // Without the vectors, as from a device that holds no fp32 weights.
     COVEY_ASSIGN(const Contribution contribution,
-                 strategy.contribute({.initial = w,
-                                      .trained = device.trained,
-                                      .num_examples = device.num_examples,
-                                      .initial_loss = device.initial_loss,
-                                      .steps = 1,
-                                      .learning_rate = learning_rate},
-                                     update));
+                 strategy.weigh({.initial = {},
+                                 .trained = {},
+                                 .squared_norm = squared_norm,
+                                 .num_examples = device.num_examples,
+                                 .initial_loss = device.initial_loss,
+                                 .steps = 1,
+                                 .learning_rate = learning_rate}));
     REQUIRE(contribution.scalars.size() == scalars.size());
     COVEY_TRY(vector.add(update, contribution.weight));
     COVEY_TRY(weight.add(contribution.weight));
@@ -92,21 +99,18 @@ TEST_CASE("FedAvg of devices without examples is an error and leaves the model")
   CHECK(w == std::vector<float>{1, -1});
 }
 
-TEST_CASE("a device whose training diverged says at which parameter and contributes nothing") {
-  const std::vector<float> initial{1, 2, 3};
-  const std::vector<float> trained{1, 2, std::numeric_limits<float>::infinity()};
-  std::vector<float> update(3);
-  const LocalOutcome outcome{.initial = initial,
-                             .trained = trained,
-                             .num_examples = 1,
-                             .initial_loss = 1,
-                             .steps = 7,
-                             .learning_rate = 1};
-  for (const auto* name : {"fedavg", "fedprox", "qfedavg", "fedmedian"}) {
-    const auto contribution = make(name)->contribute(outcome, update);
-    REQUIRE_FALSE(contribution.ok());
-    CHECK_THAT(contribution.error().message, Contains("parameter 2") && Contains("inf"));
-  }
+TEST_CASE("a strategy that sends another vector than the difference must write it itself") {
+  class Forgetful final : public SumStrategy {
+   public:
+    std::string_view name() const override { return "forgetful"; }
+    bool sends_difference() const override { return false; }
+    Result<void> apply(const Sum&, ServerModel) override { return {}; }
+  };
+  std::vector<float> update{1, 2};
+  const auto filled = Forgetful().fill_update(LocalOutcome{}, update);
+  REQUIRE_FALSE(filled.ok());
+  CHECK_THAT(filled.error().message, Contains("forgetful") && Contains("fill_update"));
+  CHECK(update == std::vector<float>{1, 2});
 }
 
 TEST_CASE("FedProx gives devices its proximal mu and averages as FedAvg does") {
@@ -179,6 +183,10 @@ TEST_CASE("q-FedAvg refuses what has no step: no usable loss, rate or sum of h")
   CHECK_FALSE(run_round(*strategy, w, {{{1}, 1, std::nan("")}}).ok());
   CHECK_FALSE(run_round(*strategy, w, {{{1}, 1, -1.0}}).ok());
   CHECK_FALSE(run_round(*strategy, w, {{{1}, 1, 1.0}}, 0.0F).ok());
+  const auto diverged =
+      run_round(*strategy, w, {{{std::numeric_limits<float>::infinity()}, 1, 1.0}});
+  REQUIRE_FALSE(diverged.ok());
+  CHECK_THAT(diverged.error().message, Contains("diverged"));
   const std::array<double, 1> vector{1};
   auto& sums = dynamic_cast<SumStrategy&>(*strategy);
   for (const double h : {0.0, -1.0, std::numeric_limits<double>::infinity()}) {

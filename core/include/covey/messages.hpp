@@ -11,6 +11,7 @@
 #include <covey/digest.hpp>
 #include <covey/ids.hpp>
 #include <covey/model_spec.hpp>
+#include <covey/optimizer.hpp>
 #include <covey/time.hpp>
 
 /// The protocol's messages as plain values. `proto/codec` turns them into bytes; the simulator hands
@@ -50,7 +51,7 @@ struct DeviceConditions {
   ThermalState thermal = ThermalState::kNominal;
   std::uint64_t free_memory_bytes = 0;       ///< 0: unknown
   std::string agent_version;                 ///< "covey/0.1.0"
-  std::vector<std::string> precisions;       ///< it can train in: "fp32"
+  std::vector<std::string> precisions;       ///< it can train in: "fp32", "int8"
   std::vector<std::string> compressors;      ///< it can encode updates with: "fp32"
   bool operator==(const DeviceConditions&) const = default;
 };
@@ -69,11 +70,12 @@ struct TrainingPlan {
   ModelSpec model;
   std::uint32_t local_epochs = 1;
   std::uint32_t batch_size = 10;     ///< 0: all examples in one batch
-  float learning_rate = 0.1f;
+  float learning_rate = 0.1f;        ///< of this round, after the schedule
+  OptimizerSpec optimizer;
   std::uint64_t seed = 0;            ///< of the run; training draws from (seed, kTraining, round, client)
   bool accept_partial_work = false;  ///< a device short of time may report after fewer epochs
-  std::string precision = "fp32";
-  std::string compressor = "fp32";
+  std::string precision = "fp32";    ///< fp32 | bf16 | qat-int8 | int8; also how the model is sent
+  std::string compressor = "fp32";   ///< how updates are sent: fp32 | bf16 | int8
   double max_update_norm = 0;        ///< updates with a larger l2 norm are rejected; 0: no limit
   bool operator==(const TrainingPlan&) const = default;
 };
@@ -181,7 +183,7 @@ struct Assignment {
   RunId run{};
   RoundNumber round{};
   TrainingPlan plan;
-  Digest model;                 ///< fp32 parameters at the round's start
+  Digest model;                 ///< parameters at the round's start, encoded as the precision says
   std::uint64_t model_size = 0; ///< bytes
   Duration report_within{};     ///< until the round's deadline
   bool operator==(const Assignment&) const = default;

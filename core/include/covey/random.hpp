@@ -16,7 +16,7 @@ enum class RandomPurpose : std::uint32_t {
   kDataGeneration = 2,
   kPartition = 3,
   kSelection = 4,
-  kTraining = 5,     ///< order of examples in local epochs, dropout masks
+  kTraining = 5,     ///< order of examples in local epochs
   kDeviceTraits = 6, ///< speed, bandwidth, latency of a virtual device
   kDropout = 7,      ///< which virtual devices fail, and when
   kStraggler = 8,
@@ -25,6 +25,9 @@ enum class RandomPurpose : std::uint32_t {
   kLoadTest = 11,
   kTrainTestSplit = 12,
   kFault = 13,
+  kTrainingStep = 14,   ///< within an engine: dropout masks, stochastic rounding of steps
+  kUpdateRounding = 15, ///< stochastic rounding of an update to its encoding
+  kCalibration = 16,    ///< which examples show how large activations become
 };
 
 /// A counter-based random stream (Philox4x32-10, Salmon et al. 2011) named by what it is for: equal

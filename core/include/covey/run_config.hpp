@@ -7,6 +7,7 @@
 #include <vector>
 
 #include <covey/model_spec.hpp>
+#include <covey/optimizer.hpp>
 #include <covey/result.hpp>
 
 /// A run file as values: the experiment whole. The same file drives `simulate`, `server` and `client`.
@@ -14,12 +15,17 @@
 namespace covey {
 
 struct ModelConfig {
-  std::string preset = "logistic";  ///< model.preset: logistic | 2nn | cnn; "" when layers are given
+  std::string preset = "logistic";  ///< model.preset: a name of preset_model; "" when layers are given
   std::vector<LayerSpec> layers;    ///< model.layers = [{type="dense", units=200}, {type="relu"}, ...]
+  Loss loss = Loss::kCrossEntropy;  ///< model.loss = "cross-entropy" | "mse" | "bce" (no preset)
+  Target target = Target::kLabel;   ///< model.target = "label" | "input" (no preset)
+  Initialisation initialisation = Initialisation::kFanIn;  ///< model.initialisation = "fan-in" | ...
+  std::string torchscript;          ///< model.torchscript: a TorchScript file, instead of layers
+  std::string device = "cpu";       ///< model.device = "cpu" | "cuda", of a TorchScript file
 };
 
 struct DataConfig {
-  std::string source = "synthetic";  ///< data.source: synthetic | mnist | csv | leaf
+  std::string source = "synthetic";  ///< data.source: synthetic | mnist | csv | leaf | text
   std::string path;                  ///< data.path: file or directory; relative to --data / COVEY_DATA
   double alpha = 1;                  ///< data.alpha  (synthetic)
   double beta = 1;                   ///< data.beta   (synthetic)
@@ -27,8 +33,9 @@ struct DataConfig {
   double size_mean = 4;              ///< data.size-mean: n_k = floor(LogNormal(mean, spread)) + 50
   double size_spread = 2;            ///< data.size-spread
   std::uint32_t max_examples = 0;    ///< data.max-examples per device of the synthetic set; 0: no cap
-  std::string label = "label";       ///< data.label: CSV column of the class
+  std::string label = "label";       ///< data.label: CSV column of the class; "": no labels
   std::string user;                  ///< data.user: CSV column naming the owner ("natural" partition)
+  std::uint32_t steps = 80;          ///< data.steps: characters of one example (text)
   double test_fraction = 0.2;        ///< data.test-fraction held out per device, where no test set exists
 };
 
@@ -47,13 +54,35 @@ struct StrategyConfig {
   std::vector<std::pair<std::string, double>> parameters;
 };
 
+/// How the learning rate changes from round to round, t = 1 the first. Values do not travel: the plan
+/// carries each round's rate.
+enum class ScheduleKind : std::uint8_t {
+  kConstant = 1,
+  kStep = 2,         ///< lr * decay^floor((t - 1) / step)
+  kExponential = 3,  ///< lr * decay^(t - 1)
+  kInverse = 4,      ///< lr / (1 + decay * (t - 1))
+  kCosine = 5,       ///< lr * (1 + cos(pi * (t - 1) / num_rounds)) / 2
+};
+
+struct LearningRateSchedule {
+  ScheduleKind kind = ScheduleKind::kConstant;  ///< client.lr-schedule
+  double decay = 0.99;                          ///< client.lr-decay
+  std::uint32_t step = 10;                      ///< client.lr-step, rounds
+  std::uint32_t warmup = 0;                     ///< client.lr-warmup: rounds of linear growth to lr
+  bool operator==(const LearningRateSchedule&) const = default;
+};
+
 struct ClientConfig {
   std::uint32_t local_epochs = 1;      ///< client.local-epochs
   std::uint32_t batch_size = 10;       ///< client.batch-size; 0: full batch
   double learning_rate = 0.1;          ///< client.learning-rate
   bool accept_partial_work = false;    ///< client.accept-partial-work
-  std::string precision = "fp32";      ///< client.precision
-  std::string compressor = "fp32";     ///< client.compressor
+  OptimizerSpec optimizer;             ///< client.optimizer = "sgd" | ..., .momentum, .beta1, .beta2,
+                                       ///< .epsilon, .weight-decay, .clip-norm
+  LearningRateSchedule schedule;       ///< client.lr-schedule, .lr-decay, .lr-step, .lr-warmup
+  std::string precision = "fp32";      ///< client.precision: fp32 | bf16 | qat-int8 | int8
+  std::string compressor = "auto";     ///< client.compressor: auto | fp32 | bf16 | int8; auto: as the
+                                       ///< precision keeps its weights
 };
 
 struct SelectionConfig {
@@ -112,6 +141,11 @@ struct RunConfig {
   FleetConfig fleet;
   ServerConfig server;
 };
+
+/// The learning rate of round `round` (1 is the first): client.learning-rate by its schedule.
+double learning_rate_of(const RunConfig& config, std::uint32_t round);
+/// client.compressor, with "auto" resolved: fp32 for fp32 and qat-int8, else the precision's own.
+std::string compressor_of(const RunConfig& config);
 
 /// Reads a TOML run file, then applies `overrides` ("client.learning-rate=0.05", TOML values; a bare
 /// word is taken as a string). Unknown keys, wrong types and values out of range are refused naming

@@ -43,8 +43,14 @@ void round(Strategy& strategy, Model& model) {
   for (std::size_t k = 0; k < 2; ++k) {
     std::array<float, 2> trained = model.parameters, update{};
     for (std::size_t i = 0; i < 2; ++i) trained[i] += moves[k][i];
-    const Contribution contribution = take(strategy.contribute(
-        {.initial = model.parameters, .trained = trained, .num_examples = examples[k]}, update));
+    const LocalOutcome outcome{
+        .initial = model.parameters, .trained = trained, .num_examples = examples[k]};
+    const Contribution contribution = take(strategy.weigh(outcome));
+    if (strategy.sends_difference()) {
+      update = moves[k];
+    } else {
+      take(strategy.fill_update(outcome, update));
+    }
     take(vector.add(update, contribution.weight));
     take(weight.add(contribution.weight));
   }

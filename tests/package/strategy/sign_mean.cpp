@@ -10,11 +10,17 @@ class SignMean final : public SumStrategy {
  public:
   std::string_view name() const override { return "sign-mean"; }
 
-  covey::Result<Contribution> contribute(const LocalOutcome& outcome,
-                                         std::span<float> update) const override {
-    COVEY_TRY(Strategy::contribute(outcome, update));
-    for (float& v : update) v = static_cast<float>((v > 0) - (v < 0));
-    return Contribution{};
+  covey::Result<Contribution> weigh(const LocalOutcome&) const override { return Contribution{}; }
+
+  bool sends_difference() const override { return false; }
+
+  covey::Result<void> fill_update(const LocalOutcome& outcome,
+                                  std::span<float> update) const override {
+    for (std::size_t i = 0; i < update.size(); ++i) {
+      const float v = outcome.trained[i] - outcome.initial[i];
+      update[i] = static_cast<float>((v > 0) - (v < 0));
+    }
+    return {};
   }
 
   covey::Result<void> apply(const Sum& sum, ServerModel model) override {

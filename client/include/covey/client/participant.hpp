@@ -142,6 +142,11 @@ class Participant {
     Digest digest;
     SharedBytes bytes;
   };
+  struct PlannedModel {
+    ModelSpec spec;
+    std::string precision;
+    std::optional<std::uint64_t> bytes;  ///< none: a TorchScript file
+  };
   /// What every handler works with: the time of the event and the list its actions go to.
   struct Step {
     Time now;
@@ -199,6 +204,7 @@ class Participant {
   bool is_task(RunId run, RoundNumber round) const;
   bool working() const;
   Result<void> acceptable(const Assignment& assignment);
+  Result<void> plan_model(const TrainingPlan& plan);
   std::uint32_t piece_bytes() const;
 
   ParticipantOptions options_;
@@ -224,7 +230,7 @@ class Participant {
   std::optional<Task> task_;
   std::optional<KeptModel> model_;  ///< of the last assignment
   std::optional<std::pair<RunId, RoundNumber>> last_accepted_;
-  std::optional<std::pair<ModelSpec, std::uint64_t>> planned_;  ///< the last network and its bytes
+  std::optional<PlannedModel> planned_;  ///< of the last plan
 
   // deadlines, of which the earliest is the timer's
   std::optional<Time> retry_at_;   ///< connect or check in again

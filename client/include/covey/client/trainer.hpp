@@ -5,13 +5,15 @@
 #include <covey/ids.hpp>
 #include <covey/messages.hpp>
 #include <covey/models/data_set.hpp>
-#include <covey/models/network.hpp>
+#include <covey/models/engine.hpp>
 #include <covey/result.hpp>
 #include <covey/strategies/registry.hpp>
 #include <covey/time.hpp>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 namespace covey::client {
@@ -22,7 +24,7 @@ struct TrainingTask {
   RoundNumber round{};
   ClientId client{};
   TrainingPlan plan;
-  SharedBytes model;         ///< fp32 parameters, verified against the assignment's hash
+  SharedBytes model;         ///< as model_encoding(plan.precision), verified against its hash
   Duration report_within{};  ///< until the round's deadline, from the assignment; 0: none known
 };
 
@@ -41,7 +43,8 @@ struct TrainedUpdate {
 struct TrainingControl {
   const std::atomic<bool>* cancelled = nullptr;      ///< checked between steps
   std::atomic<std::uint32_t>* steps_done = nullptr;  ///< written between steps
-  /// Set when time runs short: training ends with the epoch at hand, if the plan accepts partial work.
+  /// Set when time runs short: training ends with the epoch at hand, if the plan accepts partial
+  /// work.
   const std::atomic<bool>* wrap_up = nullptr;
   /// After how many epochs to stop early; fewer than the plan's only if it accepts partial work.
   std::uint32_t max_epochs = UINT32_MAX;
@@ -55,12 +58,13 @@ class Trainer {
   virtual Result<TrainedUpdate> train(const TrainingTask& task, const TrainingControl& control) = 0;
 };
 
-/// Epochs of minibatch SGD over local examples with Covey's own engine, then the strategy's device
-/// half. Keeps its network and workspace between rounds while the plan's model stays the same, so
-/// nothing is allocated per step. `data` and `registry` outlive it.
+/// Epochs of minibatch SGD over local examples, then the strategy's device half. Keeps its engine
+/// between rounds while the plan's network and precision stay the same, so nothing is allocated per
+/// step. `data` and `registry` outlive it.
 class SgdTrainer : public Trainer {
  public:
-  SgdTrainer(const models::DataSet& data, const strategies::Registry& registry);
+  SgdTrainer(const models::DataSet& data, const strategies::Registry& registry,
+             models::EngineFactory make_engine = models::make_engine);
   ~SgdTrainer() override;
 
   /// The examples that the next `train` uses: indices into `data`; copied nowhere, must stay alive.
@@ -68,17 +72,24 @@ class SgdTrainer : public Trainer {
   Result<TrainedUpdate> train(const TrainingTask& task, const TrainingControl& control) override;
 
  private:
-  struct Engine;
+  struct Workbench;
   const models::DataSet& data_;
   const strategies::Registry& registry_;
   std::span<const std::uint32_t> indices_;
-  std::unique_ptr<Engine> engine_;
+  std::unique_ptr<Workbench> workbench_;
 };
 
-/// A random update of the model's length, for load tests without training.
+/// A random update of the model's length in the plan's encoding, for load tests without training.
 class EchoTrainer : public Trainer {
  public:
   Result<TrainedUpdate> train(const TrainingTask& task, const TrainingControl& control) override;
+
+ private:
+  Result<void> plan_for(const TrainingTask& task);
+
+  std::optional<ModelSpec> spec_;  ///< that layout_ is of, in precision_
+  std::string precision_;
+  ModelLayout layout_;
 };
 
 }  // namespace covey::client

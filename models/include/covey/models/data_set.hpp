@@ -12,6 +12,9 @@
 
 namespace covey::models {
 
+/// A step of a sequence that has no target: it enters neither loss nor accuracy.
+inline constexpr std::int32_t kNoLabel = -1;
+
 /// Labelled examples, held once and shared read-only. Features are kept as they came: floats, or bytes
 /// with a scale (images), which takes a quarter of the memory.
 class DataSet {
@@ -25,14 +28,25 @@ class DataSet {
                                     float scale, std::vector<std::int32_t> labels,
                                     std::uint32_t classes);
 
-  std::size_t size() const { return labels_.size(); }
+  /// Sequences of tokens: features [n x steps] in [0, vocabulary), labels [n x steps] in [0,
+  /// vocabulary) or kNoLabel where a step has no target (padding).
+  static Result<DataSet> from_tokens(std::uint32_t steps, std::vector<std::uint16_t> tokens,
+                                     std::vector<std::int32_t> labels, std::uint32_t vocabulary);
+
+  std::size_t size() const { return labels_.size() / labels_per_example_; }
   bool empty() const { return labels_.empty(); }
+  /// 1, or the steps of a sequence.
+  std::size_t labels_per_example() const { return labels_per_example_; }
+  /// Features are tokens in [0, vocabulary()); 0: they are numbers.
+  std::uint32_t vocabulary() const { return vocabulary_; }
   const std::vector<std::uint32_t>& shape() const { return shape_; }  ///< of one example
   std::size_t example_size() const { return example_size_; }          ///< floats of one example
   std::uint32_t classes() const { return classes_; }
+  /// [size() x labels_per_example()]
   std::span<const std::int32_t> labels() const { return labels_; }
 
-  /// Copies the examples `indices` to out_features [indices.size() x example_size()] and out_labels.
+  /// Copies the examples `indices` to out_features [indices.size() x example_size()] and out_labels
+  /// [indices.size() x labels_per_example()]. Tokens become floats, exactly.
   void gather(std::span<const std::uint32_t> indices, std::span<float> out_features,
               std::span<std::int32_t> out_labels) const;
 
@@ -43,6 +57,9 @@ class DataSet {
   std::vector<float> floats_;
   std::vector<std::uint8_t> bytes_;
   float scale_ = 1;
+  std::vector<std::uint16_t> tokens_;
+  std::uint32_t vocabulary_ = 0;
+  std::size_t labels_per_example_ = 1;
   std::vector<std::int32_t> labels_;
 };
 
@@ -73,6 +90,13 @@ Result<FederatedData> load_mnist(const std::string& directory, DataParts parts =
 Result<FederatedData> load_csv(const std::string& path, const DataConfig& config, std::uint64_t seed);
 /// A directory of LEAF JSON files: `train/*.json` and `test/*.json`, or *.json split by test_fraction.
 Result<FederatedData> load_leaf(const std::string& directory, const DataConfig& config, std::uint64_t seed);
+
+/// Plain text cut into sequences of config.steps characters, each to be predicted from those before
+/// it. Symbols are the 256 bytes, 256 (begin) and 257 (end). Owners are the speaking roles of a play
+/// ("NAME:" alone on a line, speeches apart by empty lines); a text without roles has one owner. The
+/// last config.test_fraction of each owner's characters are its test set (McMahan et al. 2017, split
+/// in time).
+Result<FederatedData> load_text(const std::string& path, const DataConfig& config);
 
 /// The data set a run file names. `data_directory`: from --data or COVEY_DATA; relative paths of the
 /// run file are looked up there first, then as given.

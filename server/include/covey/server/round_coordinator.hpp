@@ -59,10 +59,15 @@ struct UploadFailed {
   UploadKey key;
   Error error;
 };
+/// A model as the server keeps it and as devices are sent it.
+struct EncodedModel {
+  SharedBytes parameters;  ///< fp32: what is stored, evaluated and moved
+  SharedBytes sent;        ///< as the plan's precision says; for fp32 the same bytes
+};
 /// Answers ApplyStrategy.
 struct StrategyApplied {
   RoundNumber round{};
-  Result<SharedBytes> model;  ///< fp32 parameters of the new model
+  Result<EncodedModel> model;  ///< after the round
 };
 /// Answers CommitRound: it is durable now (or could not be made so, and will be tried again).
 struct RoundStored {
@@ -153,7 +158,7 @@ using Actions = std::vector<Action>;
 struct RunState {
   RunId run{};
   RoundNumber round{};  ///< last committed round; 0: none yet
-  SharedBytes model;    ///< fp32 parameters after that round
+  EncodedModel model;   ///< after that round
   /// That round's metrics, where it was evaluated also its accuracy. Without them it is evaluated again.
   std::optional<RoundMetrics> metrics = std::nullopt;
 };
@@ -161,6 +166,7 @@ struct RunState {
 struct CoordinatorOptions {
   RunConfig config;
   TrainingPlan plan;             ///< sent to every selected device
+  std::uint64_t update_size = 0; ///< bytes of an encoded update
   std::uint32_t population = 0;  ///< devices of the run: what min-available-clients = 0 stands for
   std::size_t num_scalars = 0;   ///< of the strategy
   bool evaluates = true;         ///< the driver answers EvaluateModel
@@ -191,6 +197,7 @@ class RoundCoordinator {
 
   Phase phase() const;
   RoundNumber committed_round() const;
+  /// fp32 parameters after the last committed round.
   const SharedBytes& model() const;
   /// What `covey status` shows, as one JSON object.
   std::string status_json(Time now) const;

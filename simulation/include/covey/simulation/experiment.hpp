@@ -1,12 +1,15 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include <covey/messages.hpp>
 #include <covey/models/data_set.hpp>
+#include <covey/models/engine.hpp>
 #include <covey/models/network.hpp>
 #include <covey/parameter_vector.hpp>
 #include <covey/result.hpp>
@@ -16,27 +19,45 @@
 
 namespace covey::simulation {
 
+/// Where a run's networks come from. The default knows networks of layers; a program with libtorch gives
+/// one that also knows TorchScript files.
+struct ModelSource {
+  models::EngineFactory make_engine = models::make_engine;
+  /// The parameters that a TorchScript file brings, R^d in the order of its engine's layout.
+  std::function<Result<ParameterVector>(const ModelSpec&)> torchscript_parameters;
+};
+
 /// A run file made real: its data, who owns what, the network and the plan. Made the same way by the
 /// simulator, the server and a deployed client, which is why they agree to the bit.
 struct Experiment {
   RunConfig config;
   models::FederatedData data;
   std::vector<models::Shard> shards;  ///< by client number
-  models::Network network;
+  std::optional<models::Network> network;  ///< none: a TorchScript file
   TrainingPlan plan;
+  models::EngineFactory make_engine;
+  ModelLayout layout;
+  ParameterVector torchscript_parameters;  ///< R^d, of such a file only
 
   std::uint32_t population() const { return static_cast<std::uint32_t>(shards.size()); }
-  /// The model of round 0, drawn from the run's seed.
+  /// The model of round 0: drawn from the run's seed, or what the TorchScript file holds.
   ParameterVector initial_model() const;
+  /// Floating-point operations of one training step per example.
+  double training_flops_per_example() const;
+  /// Error where the strategy needs weights that devices do not keep in the plan's precision.
+  Result<void> check_strategy(const strategies::Strategy& strategy) const;
   server::CoordinatorOptions coordinator_options(const strategies::Strategy& strategy) const;
 };
 
-/// Loads the data and plans the network. Error naming the key or the file.
-Result<Experiment> load_experiment(const RunConfig& config, const std::string& data_directory);
+/// Loads the data and plans the network. Error naming the key or the file, also where the network cannot
+/// be trained in client.precision.
+Result<Experiment> load_experiment(const RunConfig& config, const std::string& data_directory,
+                                   const ModelSource& source = {});
 
 /// What a server needs of it: as above when the data is there, so that models can be evaluated; where it
 /// is not (data.source mnist or synthetic is known by its shape), everything but the examples.
-Result<Experiment> load_server_experiment(const RunConfig& config, const std::string& data_directory);
+Result<Experiment> load_server_experiment(const RunConfig& config, const std::string& data_directory,
+                                          const ModelSource& source = {});
 
 /// The registry a run needs: the built-ins, and the run file's plug-in.
 Result<strategies::Registry> load_registry(const RunConfig& config);

@@ -24,8 +24,9 @@ struct LocalRule {
 
 /// A device's local training, finished; what a contribution is made of.
 struct LocalOutcome {
-  std::span<const float> initial;  ///< w^t, R^d
-  std::span<const float> trained;  ///< local model after training, R^d
+  std::span<const float> initial;  ///< w^t, R^d; empty where the device keeps no fp32 weights
+  std::span<const float> trained;  ///< local model after training, R^d; empty likewise
+  double squared_norm = 0;         ///< ||trained - initial||^2
   std::uint64_t num_examples = 0;  ///< n_k
   double initial_loss = 0;         ///< F_k(w^t), only with LocalRule::needs_initial_loss
   std::uint32_t steps = 0;
@@ -75,11 +76,14 @@ class Strategy {
 
   // ---- device half
   virtual LocalRule local_rule() const { return {}; }
-  /// Writes the device's vector to `update` (R^d) and returns its weight and scalars. The default
-  /// is FedAvg's: update = trained - initial, weight = num_examples, no scalars. Error naming the
-  /// first coordinate that is not finite: training diverged.
-  virtual Result<Contribution> contribute(const LocalOutcome& outcome,
-                                          std::span<float> update) const;
+  /// Weight and scalars of the contribution. The default is FedAvg's: num_examples, no scalars.
+  virtual Result<Contribution> weigh(const LocalOutcome& outcome) const;
+  /// True where the device's vector is the plain difference trained - initial: then it can be made
+  /// by devices that train in low precision and hold no fp32 weights. A strategy that says false
+  /// writes its own vector in `fill_update`.
+  virtual bool sends_difference() const { return true; }
+  /// The device's vector, R^d; called only where sends_difference() is false.
+  virtual Result<void> fill_update(const LocalOutcome& outcome, std::span<float> update) const;
 
   // ---- server half
   /// Scalars that every contribution carries.

@@ -1,0 +1,17 @@
+#pragma once
+
+#include <covey/encoding.hpp>
+#include <covey/messages.hpp>
+#include <covey/result.hpp>
+
+namespace covey::client {
+
+/// How a task's model comes and its update goes.
+struct PlanEncodings {
+  Encoding model = Encoding::kFp32;
+  Encoding update = Encoding::kFp32;
+};
+/// Error naming the precision or compressor of `plan` that this build does not have.
+Result<PlanEncodings> encodings_of(const TrainingPlan& plan);
+
+}  // namespace covey::client

@@ -1,0 +1,20 @@
+#define COVEY_KERNELS kernels_bf16_avx2
+#include "bf16/kernels_bf16.hpp"
+
+#if defined(__x86_64__) && defined(__AVX2__)
+#include "bf16/bf16_table.hpp"
+
+namespace covey::models {
+
+namespace {
+constexpr Bf16Kernels kTable = COVEY_KERNELS::make_table("avx2");
+}  // namespace
+
+const Bf16Kernels* bf16_avx2_kernels() { return &kTable; }
+
+}  // namespace covey::models
+#else
+namespace covey::models {
+const Bf16Kernels* bf16_avx2_kernels() { return nullptr; }
+}  // namespace covey::models
+#endif

@@ -1,0 +1,159 @@
+#include <limits>
+
+#include "codec_common.hpp"
+
+namespace covey::proto {
+namespace {
+
+// Larger than any that trains; what is multiplied with it stays finite.
+constexpr float kLargestFactor = 1e30f;
+
+void write(const LayerSpec& layer, wire::LayerSpec* out) {
+  out->set_kind(static_cast<wire::LayerKind>(layer.kind));
+  out->set_units(layer.units);
+  out->set_kernel(layer.kernel);
+  // Most layers have none of these: left out, they are the defaults.
+  const LayerSpec none;
+  if (layer.stride != none.stride) out->set_stride(layer.stride);
+  if (layer.padding != none.padding) {
+    out->set_padding(static_cast<wire::Padding>(layer.padding));
+  }
+  if (layer.vocabulary != none.vocabulary) out->set_vocabulary(layer.vocabulary);
+  if (layer.groups != none.groups) out->set_groups(layer.groups);
+  if (layer.back != none.back) out->set_back(layer.back);
+  if (layer.rate > none.rate) out->set_rate(layer.rate);
+  if (layer.peephole) out->set_peephole(true);
+  if (layer.last_only) out->set_last_only(true);
+}
+
+LayerSpec read_layer(FieldReader& reader, const wire::LayerSpec& in) {
+  LayerSpec layer;
+  layer.kind = reader.known(COVEY_FIELD(in, kind), LayerKind::kDense, LayerKind::kAdd);
+  layer.units = reader.value(COVEY_FIELD(in, units));
+  layer.kernel = reader.value(COVEY_FIELD(in, kernel));
+  // A number left out reads as 0 or false, which is its default here.
+  layer.stride = in.stride();
+  layer.padding =
+      reader.known_or(layer.padding, COVEY_FIELD(in, padding), Padding::kSame, Padding::kValid);
+  layer.vocabulary = in.vocabulary();
+  layer.groups = in.groups();
+  layer.back = in.back();
+  layer.rate = reader.number_or(layer.rate, COVEY_FIELD(in, rate), 0, 1);
+  layer.peephole = in.peephole();
+  layer.last_only = in.last_only();
+  return layer;
+}
+
+void write(const ModelSpec& model, wire::ModelSpec* out) {
+  out->mutable_input_shape()->Add(model.input_shape.begin(), model.input_shape.end());
+  for (const LayerSpec& layer : model.layers) write(layer, out->add_layers());
+  out->set_loss(static_cast<wire::Loss>(model.loss));
+  out->set_target(static_cast<wire::Target>(model.target));
+  out->set_initialisation(static_cast<wire::Initialisation>(model.initialisation));
+  if (!model.torchscript.empty()) out->set_torchscript(wire_text(model.torchscript));
+}
+
+ModelSpec read_model(FieldReader& reader, const wire::ModelSpec& in) {
+  ModelSpec model;
+  if (reader.length(in.input_shape_size(), "input_shape")) {
+    model.input_shape.assign(in.input_shape().begin(), in.input_shape().end());
+  }
+  if (!reader.length(in.layers_size(), "layers", kMaxLayers)) return model;
+  model.layers.reserve(static_cast<std::size_t>(in.layers_size()));
+  for (const auto& layer : in.layers()) {
+    reader.part(true, layer, "layers",
+                [&](const auto& part) { model.layers.push_back(read_layer(reader, part)); });
+  }
+  model.loss = reader.known_or(model.loss, COVEY_FIELD(in, loss), Loss::kCrossEntropy,
+                               Loss::kBinaryCrossEntropy);
+  model.target =
+      reader.known_or(model.target, COVEY_FIELD(in, target), Target::kLabel, Target::kInput);
+  model.initialisation = reader.known_or(model.initialisation, COVEY_FIELD(in, initialisation),
+                                         Initialisation::kFanIn, Initialisation::kGlorotUniform);
+  if (in.torchscript().empty()) return model;
+  if (!Digest::from_hex(in.torchscript())) {
+    reader.fail("torchscript", "not the 64 lower-case hexadecimal digits of a SHA-256");
+    return model;
+  }
+  model.torchscript = in.torchscript();
+  return model;
+}
+
+void write(const OptimizerSpec& optimizer, wire::OptimizerSpec* out) {
+  out->set_kind(static_cast<wire::OptimizerKind>(optimizer.kind));
+  out->set_momentum(optimizer.momentum);
+  out->set_beta1(optimizer.beta1);
+  out->set_beta2(optimizer.beta2);
+  out->set_epsilon(optimizer.epsilon);
+  out->set_weight_decay(optimizer.weight_decay);
+  out->set_clip_norm(optimizer.clip_norm);
+}
+
+OptimizerSpec read_optimizer(FieldReader& reader, const wire::OptimizerSpec& in) {
+  constexpr float kSmallest = std::numeric_limits<float>::denorm_min();
+  OptimizerSpec read;
+  read.kind =
+      reader.known_or(read.kind, COVEY_FIELD(in, kind), OptimizerKind::kSgd, OptimizerKind::kAdamW);
+  // Averages that forget nothing never move, and an epsilon of 0 divides by zero.
+  read.momentum = reader.number_or(read.momentum, COVEY_FIELD(in, momentum), 0, 1);
+  read.beta1 = reader.number_or(read.beta1, COVEY_FIELD(in, beta1), 0, 1);
+  read.beta2 = reader.number_or(read.beta2, COVEY_FIELD(in, beta2), 0, 1);
+  read.epsilon =
+      reader.number_or(read.epsilon, COVEY_FIELD(in, epsilon), kSmallest, kLargestFactor);
+  read.weight_decay =
+      reader.number_or(read.weight_decay, COVEY_FIELD(in, weight_decay), 0, kLargestFactor);
+  read.clip_norm = reader.number_or(read.clip_norm, COVEY_FIELD(in, clip_norm), 0,
+                                    std::numeric_limits<float>::infinity());
+  return read;
+}
+
+}  // namespace
+
+void write(const TrainingPlan& plan, wire::TrainingPlan* out) {
+  out->set_strategy(wire_text(plan.strategy));
+  for (const auto& [name, value] : plan.strategy_parameters) {
+    auto* item = out->add_strategy_parameters();
+    item->set_name(wire_text(name));
+    item->set_value(value);
+  }
+  write(plan.model, out->mutable_model());
+  out->set_local_epochs(plan.local_epochs);
+  out->set_batch_size(plan.batch_size);
+  out->set_learning_rate(plan.learning_rate);
+  write(plan.optimizer, out->mutable_optimizer());
+  out->set_seed(plan.seed);
+  out->set_accept_partial_work(plan.accept_partial_work);
+  out->set_precision(wire_text(plan.precision));
+  out->set_compressor(wire_text(plan.compressor));
+  out->set_max_update_norm(plan.max_update_norm);
+}
+
+TrainingPlan read_plan(FieldReader& reader, const wire::TrainingPlan& in) {
+  TrainingPlan plan;
+  plan.strategy = reader.text(COVEY_FIELD(in, strategy));
+  if (reader.length(in.strategy_parameters_size(), "strategy_parameters")) {
+    for (const auto& parameter : in.strategy_parameters()) {
+      reader.part(true, parameter, "strategy_parameters", [&](const auto& part) {
+        plan.strategy_parameters.emplace_back(reader.text(COVEY_FIELD(part, name)),
+                                              reader.value(COVEY_FIELD(part, value)));
+      });
+    }
+  }
+  reader.part(COVEY_FIELD(in, model),
+              [&](const auto& part) { plan.model = read_model(reader, part); });
+  plan.local_epochs = reader.value(COVEY_FIELD(in, local_epochs));
+  plan.batch_size = reader.value(COVEY_FIELD(in, batch_size));
+  plan.learning_rate = reader.value(COVEY_FIELD(in, learning_rate));
+  if (in.has_optimizer()) {
+    reader.part(COVEY_FIELD(in, optimizer),
+                [&](const auto& part) { plan.optimizer = read_optimizer(reader, part); });
+  }
+  plan.seed = reader.value(COVEY_FIELD(in, seed));
+  plan.accept_partial_work = reader.value(COVEY_FIELD(in, accept_partial_work));
+  plan.precision = reader.text(COVEY_FIELD(in, precision));
+  plan.compressor = reader.text(COVEY_FIELD(in, compressor));
+  plan.max_update_norm = reader.value(COVEY_FIELD(in, max_update_norm));
+  return plan;
+}
+
+}  // namespace covey::proto

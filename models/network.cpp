@@ -184,7 +184,8 @@ double add_gradient(const NetworkPlan& plan, Buffers& buffers, std::span<const f
   return loss_sum;
 }
 
-/// Adds the terms beside the gradient, then moves the parameters: by the optimiser, or by plain SGD.
+/// Adds the terms beside the gradient, then moves the parameters: by the optimiser, or by plain
+/// SGD.
 void apply_gradient(const NetworkPlan& plan, std::span<float> gradient, std::span<float> parameters,
                     const SgdStep& step) {
   const Kernels& kernels = *plan.kernels;
@@ -245,12 +246,7 @@ std::size_t Network::inputs() const { return plan_->inputs; }
 std::size_t Network::classes() const { return plan_->classes; }
 std::size_t Network::predictions() const { return plan_->predictions; }
 std::uint32_t Network::vocabulary() const { return plan_->vocabulary; }
-std::size_t Network::label_limit() const {
-  constexpr std::size_t kAny = std::size_t{1} << 31;
-  if (plan_->spec.target == Target::kInput) return kAny;
-  if (plan_->outputs > 1 || plan_->spec.loss == Loss::kCrossEntropy) return plan_->classes;
-  return plan_->spec.loss == Loss::kBinaryCrossEntropy ? 2 : kAny;
-}
+std::size_t Network::label_limit() const { return plan_->label_limit(); }
 double Network::training_flops_per_example() const { return plan_->training_flops; }
 
 void Network::initialise(std::span<float> parameters, RandomStream random) const {
@@ -288,15 +284,13 @@ double Network::train_step(Workspace& workspace, std::span<const float> inputs,
                           .anchor = step.anchor.data(),
                           .correction = step.correction.data()};
     const Batch whole{inputs.data(), labels.data(), batch};
-    const double sum =
-        Pass(*plan_, buffers).descend(whole, scale_of(targets), at, descent, mode);
+    const double sum = Pass(*plan_, buffers).descend(whole, scale_of(targets), at, descent, mode);
     return mean(sum, targets);
   }
   const std::span<float> gradient = buffers.parameter_gradient.span();
   COVEY_ASSERT(gradient.size() == parameters.size());  // WorkspaceOptions::keeps_gradient
   std::ranges::fill(gradient, 0.0f);
-  const double sum =
-      add_gradient(*plan_, buffers, inputs, labels, at, gradient.data(), mode);
+  const double sum = add_gradient(*plan_, buffers, inputs, labels, at, gradient.data(), mode);
   apply_gradient(*plan_, gradient, parameters, step);
   return mean(sum, targets);
 }

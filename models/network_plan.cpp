@@ -21,6 +21,13 @@ std::size_t NetworkPlan::last_residual(std::size_t s) const {
   return last;
 }
 
+std::size_t NetworkPlan::label_limit() const {
+  constexpr std::size_t kAny = std::size_t{1} << 31;
+  if (spec.target == Target::kInput) return kAny;
+  if (outputs > 1 || spec.loss == Loss::kCrossEntropy) return classes;
+  return spec.loss == Loss::kBinaryCrossEntropy ? 2 : kAny;
+}
+
 void TensorInit::draw(Initialisation scheme, RandomStream& random, std::span<float> values) const {
   const bool zero_bias = kind == Kind::kBias && scheme != Initialisation::kFanIn;
   if (kind == Kind::kOnes || kind == Kind::kZeros || zero_bias) {

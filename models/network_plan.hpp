@@ -79,6 +79,8 @@ struct NetworkPlan {
 
   static Result<NetworkPlan> make(const ModelSpec& spec);
 
+  /// Labels must be below this; see Network.
+  std::size_t label_limit() const;
   /// Last add stage whose second input are the outputs of stage s; s itself where there is none.
   std::size_t last_residual(std::size_t s) const;
 

@@ -1,8 +1,10 @@
 #include "vector_engine.hpp"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <covey/assert.hpp>
+#include <numeric>
 
 namespace covey::models {
 namespace {
@@ -29,7 +31,7 @@ VectorEngine::VectorEngine(Network network)
 DataShape VectorEngine::data_shape() const {
   return {.example_size = network_.inputs(),
           .labels_per_example = network_.predictions(),
-          .classes = network_.classes(),
+          .classes = network_.label_limit(),
           .vocabulary = network_.vocabulary()};
 }
 
@@ -99,11 +101,19 @@ Evaluation VectorEngine::evaluate(std::span<const float> inputs,
 bool VectorEngine::finite() const { return all_finite(trained_.span()); }
 
 double VectorEngine::difference_squared_norm() const {
-  double sum = 0;
-  for (std::size_t i = 0; i < trained_.size(); ++i) {
+  // Lanes that the compiler may keep in vectors: the same bits with any instruction set.
+  constexpr std::size_t kLanes = 8;
+  std::array<double, kLanes> lanes{};
+  const auto square = [&](std::size_t i) {
     const double difference = trained_[i] - initial_[i];  // rounded to float, as it is sent
-    sum += difference * difference;
+    return difference * difference;
+  };
+  std::size_t i = 0;
+  for (; i + kLanes <= trained_.size(); i += kLanes) {
+    for (std::size_t lane = 0; lane < kLanes; ++lane) lanes[lane] += square(i + lane);
   }
+  double sum = std::accumulate(lanes.begin(), lanes.end(), 0.0);
+  for (; i < trained_.size(); ++i) sum += square(i);
   return sum;
 }
 

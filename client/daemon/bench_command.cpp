@@ -35,6 +35,7 @@ struct BenchOptions {
 /// Synthetic (about 200), or a few lines of a play.
 struct Workload {
   models::DataSet data;
+  std::vector<std::uint32_t> order;  ///< all examples, device after device
   std::size_t examples_per_device = 600;
   std::string source;
 };
@@ -87,6 +88,8 @@ Result<Workload> make_workload(const BenchOptions& options) {
       COVEY_ASSIGN(workload.data, random_images(6'000, random));
     }
   }
+  workload.order.resize(workload.data.size());
+  std::iota(workload.order.begin(), workload.order.end(), 0u);
   return workload;
 }
 
@@ -102,15 +105,12 @@ struct Measured {
 class Worker {
  public:
   Worker(const Workload& workload, const strategies::Registry& registry)
-      : workload_(workload), trainer_(workload.data, registry) {
-    order_.resize(workload.data.size());
-    std::iota(order_.begin(), order_.end(), 0u);
-  }
+      : workload_(workload), trainer_(workload.data, registry) {}
 
   Result<std::uint32_t> visit(const client::TrainingTask& task) {
-    const std::size_t n = std::min(workload_.examples_per_device, order_.size());
-    const std::size_t devices = order_.size() / n;
-    trainer_.use_examples(std::span(order_).subspan(visits_++ % devices * n, n));
+    const std::size_t n = std::min(workload_.examples_per_device, workload_.order.size());
+    const std::size_t devices = workload_.order.size() / n;
+    trainer_.use_examples(std::span(workload_.order).subspan(visits_++ % devices * n, n));
     COVEY_ASSIGN(const auto trained, trainer_.train(task, {}));
     return trained.steps;
   }
@@ -118,7 +118,6 @@ class Worker {
  private:
   const Workload& workload_;
   client::SgdTrainer trainer_;
-  std::vector<std::uint32_t> order_;
   std::size_t visits_ = 0;
 };
 
@@ -162,14 +161,14 @@ Result<Measured> measure(const BenchOptions& options, const Workload& workload,
       steps.fetch_add(*done, std::memory_order_relaxed);
     }
   };
-  const double rss_before = rss_bytes();
+  const double rss_before = private_bytes();
   std::vector<std::jthread> threads;
   for (unsigned i = 0; i < options.threads; ++i) threads.emplace_back(work, i);
   while (warm.load() < options.threads) std::this_thread::sleep_for(std::chrono::milliseconds(1));
   const auto start = std::chrono::steady_clock::now();
   const std::uint64_t before = steps.load();
   std::this_thread::sleep_for(std::chrono::duration<double>(options.seconds));
-  const double rss_after = rss_bytes();
+  const double rss_after = private_bytes();
   stop = true;
   threads.clear();  // whole visits: the time ends with the last
   Measured measured;
@@ -177,6 +176,8 @@ Result<Measured> measure(const BenchOptions& options, const Workload& workload,
   measured.steps = steps.load() - before;
   COVEY_ASSIGN(const auto engine, models::make_engine(task.plan.model, options.precision));
   engine->reserve(options.batch);
+  COVEY_TRY(engine->load(task.model.span()));
+  engine->begin_training(task.plan.optimizer, RandomStream(1, RandomPurpose::kTraining));
   measured.engine_bytes = engine->bytes();
   measured.seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

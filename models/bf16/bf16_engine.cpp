@@ -35,7 +35,7 @@ Bf16Engine::Bf16Engine(NetworkPlan plan)
 DataShape Bf16Engine::data_shape() const {
   return {.example_size = plan_.inputs,
           .labels_per_example = plan_.predictions,
-          .classes = plan_.classes,
+          .classes = plan_.label_limit(),
           .vocabulary = plan_.vocabulary};
 }
 

@@ -6,6 +6,7 @@
 #include <charconv>
 #include <memory>
 
+#include <covey/encoding.hpp>
 #include <covey/models/engine.hpp>
 #include <covey/models/inspect.hpp>
 #include <covey/run_config.hpp>
@@ -119,6 +120,9 @@ Result<int> inspect(const InspectOptions& options) {
   COVEY_ASSIGN(const ModelSpec spec, model_spec_of(config, data.shape, data.classes));
   COVEY_ASSIGN(const auto network, models::Network::make(spec));
   COVEY_ASSIGN(const auto engine, models::make_engine(spec, precision));
+  COVEY_ASSIGN(const Encoding encoding, model_encoding(precision));
+  const ParameterVector zeros(engine->layout().size());
+  COVEY_TRY(engine->load(encode(encoding, engine->layout(), zeros.span()).span()));
   engine->reserve(options.batch);
   engine->begin_training(config.client.optimizer, RandomStream(1, RandomPurpose::kTraining));
   const auto report = models::inspect(network, options.batch, config.client.optimizer);

@@ -74,13 +74,14 @@ COVEY_INLINE ListWriter start_lists(const ConvolutionShape& shape, const SparseG
 static void list_gradient(const ConvolutionShape& shape, const float* gradient_y,
                           const SparseGradient& lists) {
   const ListWriter writer = start_lists(shape, lists);
+  const std::size_t channels = shape.channels_out;
+  const std::size_t step = shape.stride * shape.channels_in;
   for (std::size_t row = 0; row < shape.out_height; ++row) {
     for (std::size_t column = 0; column < shape.out_width; ++column) {
       const std::size_t position = row * shape.out_width + column;
-      const auto window = static_cast<std::uint32_t>((row * shape.padded_width + column) *
-                                                     shape.stride * shape.channels_in);
-      for (std::size_t c = 0; c < shape.channels_out; ++c) {
-        writer.append(position, window, c, gradient_y[position * shape.channels_out + c]);
+      const auto window = static_cast<std::uint32_t>((row * shape.padded_width + column) * step);
+      for (std::size_t c = 0; c < channels; ++c) {
+        writer.append(position, window, c, gradient_y[position * channels + c]);
       }
     }
   }

@@ -68,8 +68,8 @@ struct SparseGradient {
   std::uint32_t* position_counts = nullptr;
 };
 
-/// Pooling windows of kernel x kernel, `stride` apart; rows and columns that fill no window are left
-/// out.
+/// Pooling windows of kernel x kernel, `stride` apart; rows and columns that fill no window are
+/// left out.
 struct PoolShape {
   std::size_t height = 0;  ///< of the input
   std::size_t width = 0;
@@ -95,8 +95,8 @@ struct ColumnMap {
   bool relu;  ///< y = max(y, 0) in the end
 };
 
-/// One step of Adam (Kingma and Ba 2015, Algorithm 1, with the bias corrections folded in): m, v and
-/// then w -= rate * m / (sqrt(v) * root + epsilon).
+/// One step of Adam (Kingma and Ba 2015, Algorithm 1, with the bias corrections folded in): m, v
+/// and then w -= rate * m / (sqrt(v) * root + epsilon).
 struct AdamStep {
   float beta1;
   float beta2;
@@ -113,14 +113,11 @@ struct PackTask {
   std::size_t depth = 0;
   std::size_t columns = 0;
   float factor = 1;     ///< of every value
-  float* to = nullptr;  ///< packed_floats(depth, columns)
+  float* to = nullptr;  ///< depth * columns, these rounded up to kWidestStrip
 };
 
 /// Columns of a strip: two vectors of the widest set; narrower ones make narrower strips.
 inline constexpr std::size_t kWidestStrip = 32;
-constexpr std::size_t packed_floats(std::size_t depth, std::size_t columns) {
-  return (columns + kWidestStrip - 1) / kWidestStrip * kWidestStrip * depth;
-}
 
 /// Deepest block of a strip that stays in the first-level cache beside what it is multiplied with:
 /// 32 KiB.
@@ -165,7 +162,7 @@ struct GruStep {
   std::size_t units = 0;
   float* gates = nullptr;  ///< [batch x 4 units]: inputs' part of r, z, n; then r, z, n, q
   std::size_t gates_row = 0;
-  const float* recurrent = nullptr;  ///< [batch x 3 units]: the state's part of r, z, and q
+  const float* recurrent = nullptr;      ///< [batch x 3 units]: the state's part of r, z, and q
   const float* hidden_before = nullptr;  ///< [batch x units]; null: zero
   float* hidden = nullptr;               ///< [batch x units], h of this step
   std::size_t hidden_row = 0;
@@ -258,8 +255,7 @@ struct Kernels {
                             const float* gradient_y, float* gradient_x);
   void (*average_pool)(const PoolShape& shape, const float* x, float* y);
   /// gradient_x is written whole.
-  void (*average_pool_backward)(const PoolShape& shape, const float* gradient_y,
-                                float* gradient_x);
+  void (*average_pool_backward)(const PoolShape& shape, const float* gradient_y, float* gradient_x);
   /// Mean and variance (mean of squared differences) of each column.
   void (*column_moments)(const float* x, std::size_t rows, std::size_t columns, float* mean,
                          float* variance);

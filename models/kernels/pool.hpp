@@ -46,9 +46,10 @@ COVEY_INLINE bool begin_gradient(const PoolShape& shape, float* gradient_x) {
   return stride < shape.kernel;
 }
 
-template <typename Lanes>
-COVEY_INLINE void put_gradient(float* at, Lanes n, bool overlapping, Vector gradient) {
-  store_lanes(at, n, overlapping ? load_lanes(at, n) + gradient : gradient);
+template <bool kOverlapping, typename Lanes>
+COVEY_INLINE void put_gradient(float* at, Lanes n, Vector gradient) {
+  if constexpr (kOverlapping) gradient += load_lanes(at, n);
+  store_lanes(at, n, gradient);
 }
 
 static void max_pool(const PoolShape& shape, const float* x, float* y) {
@@ -67,9 +68,9 @@ static void max_pool(const PoolShape& shape, const float* x, float* y) {
       });
 }
 
-static void max_pool_backward(const PoolShape& shape, const float* x, const float* y,
-                              const float* gradient_y, float* gradient_x) {
-  const bool overlapping = begin_gradient(shape, gradient_x);
+template <bool kOverlapping>
+void spread_to_maxima(const PoolShape& shape, const float* x, const float* y,
+                      const float* gradient_y, float* gradient_x) {
   for_each_window(
       shape, [&](std::size_t in, std::size_t out) __attribute__((always_inline)) {
         for_each_vector(
@@ -80,11 +81,18 @@ static void max_pool_backward(const PoolShape& shape, const float* x, const floa
               for_each_element(
                   shape, in + c, [&](std::size_t at) __attribute__((always_inline)) {
                     const IntVector is_best = load_lanes(x + at, n) == best;
-                    put_gradient(gradient_x + at, n, overlapping, is_best ? left : Vector{});
+                    put_gradient<kOverlapping>(gradient_x + at, n, is_best ? left : Vector{});
                     left = is_best ? Vector{} : left;
                   });
             });
       });
+}
+
+static void max_pool_backward(const PoolShape& shape, const float* x, const float* y,
+                              const float* gradient_y, float* gradient_x) {
+  const bool overlapping = begin_gradient(shape, gradient_x);
+  const auto spread = overlapping ? spread_to_maxima<true> : spread_to_maxima<false>;
+  spread(shape, x, y, gradient_y, gradient_x);
 }
 
 static void average_pool(const PoolShape& shape, const float* x, float* y) {
@@ -103,9 +111,8 @@ static void average_pool(const PoolShape& shape, const float* x, float* y) {
       });
 }
 
-static void average_pool_backward(const PoolShape& shape, const float* gradient_y,
-                                  float* gradient_x) {
-  const bool overlapping = begin_gradient(shape, gradient_x);
+template <bool kOverlapping>
+void spread_evenly(const PoolShape& shape, const float* gradient_y, float* gradient_x) {
   const Vector share = broadcast(1.0f / static_cast<float>(shape.kernel * shape.kernel));
   for_each_window(
       shape, [&](std::size_t in, std::size_t out) __attribute__((always_inline)) {
@@ -114,10 +121,17 @@ static void average_pool_backward(const PoolShape& shape, const float* gradient_
               const Vector part = share * load_lanes(gradient_y + out + c, n);
               for_each_element(
                   shape, in + c, [&](std::size_t at) __attribute__((always_inline)) {
-                    put_gradient(gradient_x + at, n, overlapping, part);
+                    put_gradient<kOverlapping>(gradient_x + at, n, part);
                   });
             });
       });
+}
+
+static void average_pool_backward(const PoolShape& shape, const float* gradient_y,
+                                  float* gradient_x) {
+  const bool overlapping = begin_gradient(shape, gradient_x);
+  const auto spread = overlapping ? spread_evenly<true> : spread_evenly<false>;
+  spread(shape, gradient_y, gradient_x);
 }
 
 }  // namespace covey::models::COVEY_KERNELS

@@ -7,10 +7,10 @@
 #include "kernels/elementwise.hpp"
 #include "kernels/gemm.hpp"
 #include "kernels/norm.hpp"
-#include "kernels/pool.hpp"
 #include "kernels/packed.hpp"
-#include "kernels/recurrent.hpp"
+#include "kernels/pool.hpp"
 #include "kernels/quantise.hpp"
+#include "kernels/recurrent.hpp"
 
 /// Included once by each kernel file, after it has defined COVEY_KERNELS.
 namespace covey::models::COVEY_KERNELS {

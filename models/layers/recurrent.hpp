@@ -14,6 +14,11 @@ namespace covey::models {
 /// multiple of 4 KiB apart would all fall on one set of the first-level cache.
 constexpr std::size_t padded_row(std::size_t columns) { return (columns + 15) / 16 * 16 + 16; }
 
+/// Floats that a matrix [depth x columns] takes in strips, of any instruction set.
+constexpr std::size_t packed_floats(std::size_t depth, std::size_t columns) {
+  return (columns + kWidestStrip - 1) / kWidestStrip * kWidestStrip * depth;
+}
+
 /// Hands out parts of a block of floats, each at a cache line.
 class Parts {
  public:

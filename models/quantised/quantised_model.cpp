@@ -187,7 +187,8 @@ void QuantisedState::plan_buffers() {
     carver.take<std::byte>(size);
     return offset;
   };
-  for (std::size_t i : {0, 1}) activations[i] = place(kInferenceBatch * widest[i] + kInt8Slack);
+  for (std::size_t i = 0; i < 2; ++i)
+    activations[i] = place(kInferenceBatch * widest[i] + kInt8Slack);
   logits = place(kInferenceBatch * plan.classes * sizeof(float));
   scratch = place(most + kInt8Slack);
   buffers = AlignedBytes(carver.used());

@@ -80,6 +80,7 @@ void ScriptEngine::begin_training(const OptimizerSpec& optimizer, RandomStream r
   optimizer_.begin(optimizer);
   seed_ = random.next_u64();
   steps_ = 0;
+  problem_.clear();
 }
 
 TensorBatch ScriptEngine::batch_of(std::span<const float> inputs,
@@ -152,7 +153,7 @@ double ScriptEngine::train_step(std::span<const float> inputs, std::span<const s
   try {
     return step(inputs, labels, learning_rate, proximal_mu);
   } catch (const std::exception& exception) {
-    problem_ = reason_of(exception);
+    problem_ = "TorchScript file " + path_ + ": " + reason_of(exception);
     return std::numeric_limits<double>::quiet_NaN();
   }
 }
@@ -160,6 +161,7 @@ double ScriptEngine::train_step(std::span<const float> inputs, std::span<const s
 models::Evaluation ScriptEngine::evaluate(std::span<const float> inputs,
                                           std::span<const std::int32_t> labels) {
   const std::size_t examples = labels.size() / shape_.labels_per_example;
+  problem_.clear();
   try {
     const PlainExecution plain;
     const at::NoGradGuard no_grad;
@@ -167,7 +169,7 @@ models::Evaluation ScriptEngine::evaluate(std::span<const float> inputs,
     const TensorBatch batch = batch_of(inputs, labels, examples);
     return evaluate_loss(spec_, module_.forward(batch.inputs), batch);
   } catch (const std::exception& exception) {
-    problem_ = reason_of(exception);
+    problem_ = "TorchScript file " + path_ + ": " + reason_of(exception);
     return {std::numeric_limits<double>::quiet_NaN(), 0, labels.size()};
   }
 }

@@ -4,9 +4,9 @@
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
+#include <limits>
 
 #include <sys/resource.h>
-#include <unistd.h>
 
 #include <fmt/format.h>
 
@@ -82,11 +82,15 @@ double peak_rss_mib() {
   return static_cast<double>(usage.ru_maxrss) / 1024;  // Linux counts kilobytes
 }
 
-double rss_bytes() {
-  std::ifstream file("/proc/self/statm");
-  double pages = 0, resident = 0;
-  file >> pages >> resident;  // Linux; elsewhere 0
-  return resident * static_cast<double>(sysconf(_SC_PAGESIZE));
+double private_bytes() {
+  std::ifstream file("/proc/self/status");  // Linux; elsewhere 0
+  std::string name;
+  double kib = 0;
+  while (file >> name) {
+    if (name == "RssAnon:" && file >> kib) return 1024 * kib;
+    file.ignore(std::numeric_limits<std::streamsize>::max(), '\n');
+  }
+  return 0;
 }
 
 std::string human_bytes(double bytes) {

@@ -47,8 +47,8 @@ std::uint64_t raise_file_limit();
 
 /// Most memory this process ever held, MiB.
 double peak_rss_mib();
-/// Memory that this process holds now, bytes.
-double rss_bytes();
+/// Resident memory of this process's own now, bytes: without files, such as the program itself.
+double private_bytes();
 
 /// "1.4 MB", "3.2 s": figures for people.
 std::string human_bytes(double bytes);

@@ -18,10 +18,10 @@ namespace {
 
 constexpr std::size_t kBatch = 10;
 constexpr std::uint64_t kBatches = 10;  // that training goes through again and again
-constexpr double kTolerance = 1e-4;  // relative, of every step's loss
+constexpr double kTolerance = 1e-4;     // relative, of every step's loss
 
-/// Noise with a brighter band for each class. Dense: on empty background the values in a pooling window
-/// tie, and which of them is the largest is a matter of the last bit.
+/// Noise with a brighter band for each class. Dense: on empty background the values in a pooling
+/// window tie, and which of them is the largest is a matter of the last bit.
 Batch images(std::uint64_t seed) {
   RandomStream random(seed, RandomPurpose::kDataGeneration);
   Batch batch{std::vector<float>(kBatch * 784), std::vector<std::int32_t>(kBatch)};
@@ -96,8 +96,12 @@ TEST_CASE("The 2nn agrees with libtorch over a hundred steps") {
   check_agreement("2nn", preset_model("2nn", {28, 28, 1}, 10).value(), 0.05f, 100, images);
 }
 
+// Its half a million relu and pooling decisions a step (a batch of ten) fall differently now and
+// then where two values differ by the last bit; a jump of the gradient follows, which training
+// amplifies. Against double precision both sides have such jumps. Small steps keep them below the
+// tolerance.
 TEST_CASE("The cnn agrees with libtorch over a hundred steps") {
-  check_agreement("cnn", preset_model("cnn", {28, 28, 1}, 10).value(), 0.02f, 100, images);
+  check_agreement("cnn", preset_model("cnn", {28, 28, 1}, 10).value(), 0.005f, 100, images);
 }
 
 TEST_CASE("The char-lstm agrees with libtorch over its first steps") {

@@ -93,8 +93,8 @@ TEST_CASE("A module that does not fit the data is refused with both shapes") {
              Contains("net.pt") && Contains("floats [2, 5]") && Contains("does not run"));
   const std::vector<TensorOf> weights = {{"w", {4, 2}}};
   const auto refused = [&](const std::string& name, const std::string& body, ModelSpec spec) {
-    return refusal(save_module(folder.file(name), weights, "def forward(self, x):\n  " + body + "\n"),
-                   spec);
+    return refusal(
+        save_module(folder.file(name), weights, "def forward(self, x):\n  " + body + "\n"), spec);
   };
   CHECK_THAT(refused("flat.pt", "return torch.matmul(x, self.w).sum(1)", numbers(4)),
              Contains("it gives Float [2]") && Contains("[2, classes]"));
@@ -147,5 +147,7 @@ TEST_CASE("A step that libtorch refuses gives NaN and says why") {
   const std::vector<float> tokens{1, 2, 77};  // there are six symbols
   const std::vector<std::int32_t> labels{1, 2, 3};
   CHECK(std::isnan(engine->train_step(tokens, labels, 0.1f, 0)));
-  CHECK_THAT(std::string(engine->problem()), Contains("index out of range"));
+  CHECK_THAT(std::string(engine->problem()), Contains("net.pt") && Contains("index out of range"));
+  engine->begin_training({}, RandomStream(1, RandomPurpose::kTraining));
+  CHECK(engine->problem().empty());
 }

@@ -9,6 +9,7 @@
 #include <covey/encoding.hpp>
 #include <covey/models/engine.hpp>
 #include <covey/models/inspect.hpp>
+#include <covey/models/int8_network.hpp>
 #include <covey/run_config.hpp>
 
 #include "simulation/daemon/command_line.hpp"
@@ -108,6 +109,36 @@ void print_totals(const models::ModelReport& report) {
   }
 }
 
+/// What int8 training takes: integer weights, activations and sums, layer by layer.
+Result<nlohmann::json> print_int8(const ModelSpec& spec, std::size_t batch) {
+  COVEY_ASSIGN(const auto network, models::Int8Network::make(spec));
+  const models::Int8MemoryPlan plan = network.training_memory(batch);
+  const auto kib = [](std::size_t bytes) { return static_cast<double>(bytes) / 1024; };
+  nlohmann::json layers = nlohmann::json::array();
+  fmt::print("\n  in int8:\n  {:12} {:>12} {:>16} {:>12}\n", "layer", "weights KiB", "activations KiB",
+             "scratch KiB");
+  for (const auto& layer : plan.layers) {
+    fmt::print("  {:12} {:>12.1f} {:>16.1f} {:>12.1f}\n", layer.name, kib(layer.weights),
+               kib(layer.activations), kib(layer.scratch));
+    layers.push_back({{"name", layer.name},
+                      {"weight_bytes", layer.weights},
+                      {"activation_bytes", layer.activations},
+                      {"scratch_bytes", layer.scratch}});
+  }
+  const auto bytes = [](std::size_t count) { return human_bytes(static_cast<double>(count)); };
+  fmt::print("\n  weights {}, activations {}, gradients {}, scratch {}: {} in training, {} in "
+             "inference\n",
+             bytes(plan.weights), bytes(plan.activations), bytes(plan.gradients),
+             bytes(plan.scratch), bytes(plan.total()), bytes(network.inference_bytes(batch)));
+  return nlohmann::json{{"layers", layers},
+                        {"weight_bytes", plan.weights},
+                        {"activation_bytes", plan.activations},
+                        {"gradient_bytes", plan.gradients},
+                        {"scratch_bytes", plan.scratch},
+                        {"training_bytes", plan.total()},
+                        {"inference_bytes", network.inference_bytes(batch)}};
+}
+
 Result<int> inspect(const InspectOptions& options) {
   COVEY_ASSIGN(const RunConfig config, config_of(options));
   const std::string precision =
@@ -132,7 +163,11 @@ Result<int> inspect(const InspectOptions& options) {
              fmt::format("{}", fmt::join(spec.input_shape, "x")), options.batch);
   print_table(report);
   print_totals(report);
-  fmt::print("  a device that trains in {} holds {} in all: weights, activations, scratch\n", precision,
+  nlohmann::json int8 = nullptr;
+  if (precision == "int8") {
+    COVEY_ASSIGN(int8, print_int8(spec, options.batch));
+  }
+  fmt::print("  a device that trains in {} holds {} in all: w, w^t, activations, scratch\n", precision,
              human_bytes(static_cast<double>(engine->bytes())));
   if (options.json) {
     nlohmann::json layers = nlohmann::json::array();
@@ -147,6 +182,7 @@ Result<int> inspect(const InspectOptions& options) {
                 {"unshared_bytes", report.unshared_bytes},
                 {"inference_bytes", report.inference_bytes},
                 {"optimizer_bytes", report.optimizer_bytes},
+                {"int8", int8},
                 {"precision", precision},
                 {"engine_bytes", engine->bytes()}});
   }

@@ -42,7 +42,7 @@ Int8Network& Int8Network::operator=(Int8Network&&) noexcept = default;
 Int8Network::~Int8Network() = default;
 
 Result<Int8Network> Int8Network::make(const ModelSpec& spec) {
-  COVEY_ASSIGN(Int8Plan plan, Int8Plan::make(spec, "trained", "fp32, bf16 and qat-int8"));
+  COVEY_ASSIGN(Int8Plan plan, Int8Plan::make(spec, "trained", "fp32 and bf16"));
   return Int8Network(std::make_unique<const Plan>(Plan{std::move(plan)}));
 }
 

@@ -64,10 +64,10 @@ TEST_CASE("int8: the layout is that of the network in floats", "[int8]") {
 
 TEST_CASE("int8: a layer that integers do not train is refused by name", "[int8]") {
   CHECK(refusal({{8}, {dense(4), relu(), {.kind = LayerKind::kLstm, .units = 3}, dense(2)}}) ==
-        "layer 3 (lstm) cannot be trained in int8; fp32, bf16 and qat-int8 can");
+        "layer 3 (lstm) cannot be trained in int8; fp32 and bf16 can");
   CHECK(refusal({{8, 8, 1},
                  {{.kind = kConv2d, .units = 4, .kernel = 3, .stride = 2}, flatten(), dense(2)}}) ==
-        "layer 1 (conv2d) with stride 2 cannot be trained in int8; fp32, bf16 and qat-int8 can");
+        "layer 1 (conv2d) with stride 2 cannot be trained in int8; fp32 and bf16 can");
   CHECK_THAT(refusal({{8, 8, 1},
                       {{.kind = kConv2d, .units = 4, .kernel = 3, .padding = Padding::kValid},
                        flatten(),

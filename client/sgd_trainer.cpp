@@ -199,14 +199,6 @@ std::string kind_of_features(std::uint32_t vocabulary) {
   return vocabulary == 0 ? "numbers" : fmt::format("tokens below {}", vocabulary);
 }
 
-/// Classes that the network's outputs can be compared with.
-std::size_t most_classes(const models::DataShape& shape, const ModelSpec& spec) {
-  constexpr std::size_t kAny = std::numeric_limits<std::size_t>::max();
-  if (spec.target == Target::kInput) return kAny;  // compared with the example itself
-  if (spec.loss == Loss::kCrossEntropy || shape.classes > 1) return shape.classes;
-  return spec.loss == Loss::kBinaryCrossEntropy ? 2 : kAny;  // one output: the class's number
-}
-
 Result<void> check_data(const models::DataSet& data, const models::DataShape& shape,
                         const ModelSpec& spec) {
   if (data.example_size() != shape.example_size) {
@@ -225,10 +217,10 @@ Result<void> check_data(const models::DataSet& data, const models::DataShape& sh
                     "predictions",
                     data.labels_per_example(), shape.labels_per_example));
   }
-  if (data.classes() > most_classes(shape, spec)) {
+  if (data.classes() > models::label_limit(spec, shape)) {
     return failed(
         fmt::format("the local examples have {} classes, the plan's network tells {} apart",
-                    data.classes(), most_classes(shape, spec)));
+                    data.classes(), models::label_limit(spec, shape)));
   }
   return {};
 }

@@ -1,5 +1,6 @@
 #include <covey/assert.hpp>
 #include <covey/models/engine.hpp>
+#include <limits>
 
 #include "bf16/bf16_engine.hpp"
 #include "int8_engine.hpp"
@@ -29,5 +30,12 @@ Result<std::unique_ptr<Engine>> make_engine(const ModelSpec& spec, std::string_v
 }
 
 std::vector<std::string> supported_precisions() { return {"fp32", "bf16", "qat-int8", "int8"}; }
+
+std::size_t label_limit(const ModelSpec& spec, const DataShape& shape) {
+  constexpr std::size_t kAny = std::numeric_limits<std::size_t>::max();
+  if (spec.target == Target::kInput) return kAny;
+  if (spec.loss == Loss::kCrossEntropy || shape.classes > 1) return shape.classes;
+  return spec.loss == Loss::kBinaryCrossEntropy ? 2 : kAny;
+}
 
 }  // namespace covey::models

@@ -29,14 +29,6 @@ struct Mode {
   const Network::Observer* observer = nullptr;
 };
 
-/// Another key for each stage (SplitMix64's increment and finaliser, Steele et al. 2014).
-std::uint64_t stage_key(std::uint64_t key, std::size_t stage) {
-  std::uint64_t z = key + (stage + 1) * 0x9e3779b97f4a7c15ULL;
-  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ULL;
-  z = (z ^ (z >> 27)) * 0x94d049bb133111ebULL;
-  return z ^ (z >> 31);
-}
-
 /// One network and the workspace it runs in, for the length of a call.
 template <typename Buffers>
 class Pass {
@@ -164,11 +156,6 @@ void for_each_chunk(const NetworkPlan& plan, std::size_t chunk, std::span<const 
   }
 }
 
-/// 1 / targets, or 0 where a batch has none: then nothing is learnt from it.
-float scale_of(std::size_t targets) {
-  return targets == 0 ? 0.0f : 1.0f / static_cast<float>(targets);
-}
-
 /// gradient += the mean gradient over the batch. Returns the sum of the losses.
 template <typename Buffers>
 double add_gradient(const NetworkPlan& plan, Buffers& buffers, std::span<const float> inputs,
@@ -202,9 +189,7 @@ void apply_gradient(const NetworkPlan& plan, std::span<float> gradient, std::spa
     });
     return;
   }
-  Optimizer& optimizer = *step.optimizer;
-  if (optimizer.spec().clip_norm > 0) clip_gradient(gradient, optimizer.spec().clip_norm);
-  optimizer.begin_step();
+  // What is clipped is the gradient of what is minimised: the proximal term is part of it.
   plan.for_each_trained([&](std::size_t offset, std::size_t n) {
     float* g = gradient.data() + offset;
     if (step.proximal_mu != 0) {
@@ -214,7 +199,13 @@ void apply_gradient(const NetworkPlan& plan, std::span<float> gradient, std::spa
     if (!step.correction.empty()) {
       kernels.add_scaled(step.correction.data() + offset, n, 1.0f, g);
     }
-    optimizer.update(offset, {g, n}, parameters.subspan(offset, n), step.learning_rate);
+  });
+  Optimizer& optimizer = *step.optimizer;
+  if (optimizer.spec().clip_norm > 0) clip_gradient(gradient, optimizer.spec().clip_norm);
+  optimizer.begin_step();
+  plan.for_each_trained([&](std::size_t offset, std::size_t n) {
+    optimizer.update(offset, gradient.subspan(offset, n), parameters.subspan(offset, n),
+                     step.learning_rate);
   });
 }
 
@@ -246,7 +237,6 @@ std::size_t Network::inputs() const { return plan_->inputs; }
 std::size_t Network::classes() const { return plan_->classes; }
 std::size_t Network::predictions() const { return plan_->predictions; }
 std::uint32_t Network::vocabulary() const { return plan_->vocabulary; }
-std::size_t Network::label_limit() const { return plan_->label_limit(); }
 double Network::training_flops_per_example() const { return plan_->training_flops; }
 
 void Network::initialise(std::span<float> parameters, RandomStream random) const {

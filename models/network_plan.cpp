@@ -21,11 +21,11 @@ std::size_t NetworkPlan::last_residual(std::size_t s) const {
   return last;
 }
 
-std::size_t NetworkPlan::label_limit() const {
-  constexpr std::size_t kAny = std::size_t{1} << 31;
-  if (spec.target == Target::kInput) return kAny;
-  if (outputs > 1 || spec.loss == Loss::kCrossEntropy) return classes;
-  return spec.loss == Loss::kBinaryCrossEntropy ? 2 : kAny;
+bool NetworkPlan::needs_whole_batch() const {
+  return std::ranges::any_of(stages, [](const PlannedStage& stage) {
+    return std::holds_alternative<BatchNormStage>(stage.kind) ||
+           std::holds_alternative<RangeStage>(stage.kind);
+  });
 }
 
 void TensorInit::draw(Initialisation scheme, RandomStream& random, std::span<float> values) const {

@@ -79,8 +79,8 @@ struct NetworkPlan {
 
   static Result<NetworkPlan> make(const ModelSpec& spec);
 
-  /// Labels must be below this; see Network.
-  std::size_t label_limit() const;
+  /// Whether training looks at statistics over the batch, so that it cannot go through in pieces.
+  bool needs_whole_batch() const;
   /// Last add stage whose second input are the outputs of stage s; s itself where there is none.
   std::size_t last_residual(std::size_t s) const;
 

@@ -32,7 +32,7 @@ void Optimizer::update(std::size_t offset, std::span<float> gradient, std::span<
       kernels_->add_scaled(w, n, spec_.weight_decay, g);
     }
   }
-  float* first = first_.data() + offset;
+  float* first = first_.size() == 0 ? nullptr : first_.data() + offset;
   switch (spec_.kind) {
     case OptimizerKind::kSgd:
       kernels_->add_scaled(g, n, -learning_rate, w);

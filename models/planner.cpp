@@ -11,10 +11,10 @@ namespace covey::models {
 namespace {
 
 // A description comes from a server: bounds that keep sizes far from overflow and an absurd one
-// from taking a device's memory. 2^28 parameters are 1 GiB; 2^26 values per example 256 MiB.
+// from taking a device's memory. 2^28 parameters are 1 GiB; 2^24 values per example 64 MiB.
 constexpr std::uint64_t kMaxParameters = std::uint64_t{1} << 28;
-constexpr std::uint64_t kMaxActivations = std::uint64_t{1} << 26;
-constexpr std::size_t kMaxLayers = 1024;
+constexpr std::uint64_t kMaxActivations = std::uint64_t{1} << 24;
+constexpr std::size_t kMaxLayers = 256;  // as many as a message may hold
 
 std::uint64_t product(const Planner::Shape& shape) {
   std::uint64_t size = 1;

@@ -6,6 +6,8 @@
 #include <covey/assert.hpp>
 #include <numeric>
 
+#include "workspace.hpp"
+
 namespace covey::models {
 namespace {
 
@@ -31,8 +33,13 @@ VectorEngine::VectorEngine(Network network)
 DataShape VectorEngine::data_shape() const {
   return {.example_size = network_.inputs(),
           .labels_per_example = network_.predictions(),
-          .classes = network_.label_limit(),
+          .classes = network_.classes(),
           .vocabulary = network_.vocabulary()};
+}
+
+Result<void> VectorEngine::check_training(const OptimizerSpec&, std::size_t batch) const {
+  if (batch <= options_.max_batch) return {};  // has been reserved
+  return check_step_memory(network_.plan(), batch);
 }
 
 void VectorEngine::reserve(std::size_t max_batch) {

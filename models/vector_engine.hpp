@@ -14,6 +14,7 @@ class VectorEngine : public Engine {
 
   const ModelLayout& layout() const override { return network_.layout(); }
   DataShape data_shape() const override;
+  Result<void> check_training(const OptimizerSpec& optimizer, std::size_t batch) const override;
   void reserve(std::size_t max_batch) override;
   std::size_t max_batch() const override { return options_.max_batch; }
 

@@ -1,5 +1,7 @@
 #include "workspace.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 namespace covey::models {
@@ -9,19 +11,29 @@ namespace {
 /// 32 MiB: batches of 50 of the cnn preset still run whole, evaluation of thousands of examples
 /// takes no more.
 constexpr std::size_t kMaxFloats = std::size_t{8} << 20;
-constexpr std::size_t kSmallestChunk = 16;
 
-/// The whole batch, or as many examples as fit kMaxFloats.
+/// The whole batch, or as many examples as fit kMaxFloats; statistics over a batch need it whole.
 MemoryPlan plan_memory(const NetworkPlan& plan, std::size_t max_batch, bool training) {
   MemoryPlan memory = MemoryPlan::make(plan, max_batch, training);
-  if (memory.floats <= kMaxFloats || max_batch <= kSmallestChunk) return memory;
+  if (memory.floats <= kMaxFloats || (training && plan.needs_whole_batch())) return memory;
   // Memory is linear in the batch but for what the batch does not change.
   const std::size_t per_example = memory.floats / max_batch + 1;
-  const std::size_t chunk = std::clamp(kMaxFloats / per_example, kSmallestChunk, max_batch);
+  const std::size_t chunk = std::clamp<std::size_t>(kMaxFloats / per_example, 1, max_batch);
   return MemoryPlan::make(plan, chunk, training);
 }
 
 }  // namespace
+
+Result<void> check_step_memory(const NetworkPlan& plan, std::size_t batch) {
+  constexpr std::size_t kMaxStepBytes = std::size_t{1} << 30;
+  if (batch == 0) return {};
+  const std::size_t bytes = plan_memory(plan, batch, true).floats * sizeof(float);
+  if (bytes <= kMaxStepBytes) return {};
+  return invalid_argument(
+      fmt::format("a training step of this network on {} examples takes {} MiB beside the "
+                  "parameters; at most {} MiB work",
+                  batch, bytes >> 20, kMaxStepBytes >> 20));
+}
 
 Workspace::Buffers::Buffers(const NetworkPlan& plan, const WorkspaceOptions& wanted)
     : options(wanted) {

@@ -8,6 +8,10 @@
 
 namespace covey::models {
 
+/// Error where a step on `batch` examples takes more than kMaxStepBytes: the description and the batch
+/// come from a server.
+Result<void> check_step_memory(const NetworkPlan& plan, std::size_t batch);
+
 /// One block of floats, laid out once by a MemoryPlan. A batch larger than the plan's chunk runs in
 /// pieces, so that the memory a wide network needs does not grow with the batch.
 struct Workspace::Buffers {

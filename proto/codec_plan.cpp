@@ -143,7 +143,8 @@ TrainingPlan read_plan(FieldReader& reader, const wire::TrainingPlan& in) {
               [&](const auto& part) { plan.model = read_model(reader, part); });
   plan.local_epochs = reader.value(COVEY_FIELD(in, local_epochs));
   plan.batch_size = reader.value(COVEY_FIELD(in, batch_size));
-  plan.learning_rate = reader.value(COVEY_FIELD(in, learning_rate));
+  plan.learning_rate =
+      reader.number_or(plan.learning_rate, COVEY_FIELD(in, learning_rate), 0, kLargestFactor);
   if (in.has_optimizer()) {
     reader.part(COVEY_FIELD(in, optimizer),
                 [&](const auto& part) { plan.optimizer = read_optimizer(reader, part); });

@@ -58,6 +58,8 @@ class Cohort {
   std::size_t size() const { return members_.size(); }
   std::size_t accepted() const { return accepted_; }
   std::size_t rejected() const { return rejected_; }
+  /// Declined the task, or asked for other work.
+  std::size_t left() const { return left_; }
   std::size_t undecided() const { return size() - accepted_ - rejected_ - left_; }
   /// No undecided member was heard since `moment`, and none waits for the server. O(size).
   bool all_silent_since(Time moment) const;

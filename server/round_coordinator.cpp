@@ -211,10 +211,16 @@ void RoundCoordinator::State::check_liveness(Time now, Actions& actions) {
     actions.emplace_back(Close{connection->id});
     disconnect(*connection);
   }
-  if (cohort.accepted() >= quorum && cohort.all_silent_since(now - times.silence())) {
+  if (cohort.accepted() >= reports_needed() && cohort.all_silent_since(now - times.silence())) {
     closing = true;
   }
   liveness_at = now + times.heartbeat;
+}
+
+/// A device that declines, because its training failed, must not hold up the others: the quorum is of
+/// those that did not. At least one report.
+std::size_t RoundCoordinator::State::reports_needed() const {
+  return std::max<std::size_t>(std::min(quorum, cohort.size() - cohort.left()), 1);
 }
 
 void RoundCoordinator::State::close_reporting(Time now, Actions& actions) {
@@ -229,7 +235,7 @@ void RoundCoordinator::State::close_reporting(Time now, Actions& actions) {
   closing = false;
   cohort.tally(metrics);
   phase = Phase::kCommit;
-  if (cohort.accepted() >= quorum) {
+  if (cohort.accepted() >= reports_needed()) {
     awaiting = Awaiting::kStrategy;
     actions.emplace_back(ApplyStrategy{round()});
     return;
@@ -237,7 +243,7 @@ void RoundCoordinator::State::close_reporting(Time now, Actions& actions) {
   actions.emplace_back(
       Note{fmt::format("round {} abandoned: {} of {} selected devices reported, it "
                        "needs {}",
-                       value_of(round()), cohort.accepted(), cohort.size(), quorum)});
+                       value_of(round()), cohort.accepted(), cohort.size(), reports_needed())});
   commit(now, std::nullopt, actions);
 }
 

@@ -93,6 +93,7 @@ struct RoundCoordinator::State {
   void configure(Time now, Actions& actions);
   void on(Time now, TimerFired& event, Actions& actions);
   void check_liveness(Time now, Actions& actions);
+  std::size_t reports_needed() const;
   void close_reporting(Time now, Actions& actions);
   void arm_timer(Actions& actions);
   std::string status_json(Time now) const;

@@ -18,7 +18,11 @@ namespace {
 Result<void> plan_model(Experiment& experiment, const TrainingPlan& plan, const ModelSource& source) {
   COVEY_ASSIGN(const auto engine, source.make_engine(plan.model, plan.precision));
   COVEY_TRY(check_fit(plan.model, engine->data_shape(), experiment.data.train));
-  if (const auto trains = engine->check_training(plan.optimizer, plan.batch_size); !trains.ok()) {
+  std::size_t batch = plan.batch_size;
+  if (batch == 0) {  // all of a device's examples
+    for (const models::Shard& shard : experiment.shards) batch = std::max(batch, shard.train.size());
+  }
+  if (const auto trains = engine->check_training(plan.optimizer, batch); !trains.ok()) {
     return with_context("client", trains.error());
   }
   experiment.make_engine = source.make_engine;
@@ -67,9 +71,12 @@ Result<Experiment> assemble(const RunConfig& config, const std::string& data_dir
   }
   Experiment experiment;
   experiment.data = std::move(data);
-  COVEY_TRY(plan_model(experiment, plan, source));
-  experiment.config = config;
   experiment.shards = std::move(shards);
+  if (const auto planned = plan_model(experiment, plan, source); !planned.ok()) {
+    const std::string& file = config.model.torchscript;
+    return file.empty() ? planned.error() : with_context(file, planned.error());
+  }
+  experiment.config = config;
   experiment.plan = std::move(plan);
   return experiment;
 }

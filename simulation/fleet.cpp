@@ -292,7 +292,7 @@ void Fleet::on(const TrainingDone& event) {
   if (result.ok()) {
     result_.train_steps += result->steps;
   } else {
-    last_problem_ = result.error().message;
+    if (problem_of_round_.empty()) problem_of_round_ = result.error().message;
   }
   tell_device(event.device, client::TrainingFinished{training.run, training.round, std::move(result),
                                                      training.took});
@@ -368,7 +368,9 @@ std::optional<server::Event> Fleet::compute(server::Action& action) {
     const auto figures = evaluator_.evaluate(experiment_.data.test, pipeline_.model().span());
     return server::ModelEvaluated{evaluate->round, figures.accuracy(), figures.loss()};
   }
-  if (auto* note = std::get_if<server::Note>(&action)) last_problem_ = std::move(note->text);
+  if (auto* note = std::get_if<server::Note>(&action)) {
+    if (problem_of_round_.empty()) problem_of_round_ = std::move(note->text);  // the cause comes first
+  }
   return std::nullopt;
 }
 
@@ -380,10 +382,11 @@ void Fleet::publish(const RoundMetrics& metrics) {
         std::to_string(kMostAbandoned) + " times in a row; the last time " +
         std::to_string(metrics.selected) + " devices were selected, " +
         std::to_string(metrics.accepted) + " accepted, " + std::to_string(metrics.rejected) +
-        " rejected, and " + std::to_string(metrics.dropped) + " did not report" +
-        (last_problem_.empty() ? "" : " (" + last_problem_ + ")") +
+        " rejected, and " + std::to_string(metrics.dropped) + " declined or did not report" +
+        (problem_of_round_.empty() ? "" : " (first: " + problem_of_round_ + ")") +
         "; selection.quorum asks for more");
   }
+  problem_of_round_.clear();
   result_.rounds.push_back(metrics);
   if (options_.on_round) options_.on_round(metrics);
 }

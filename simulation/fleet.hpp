@@ -137,7 +137,7 @@ class Fleet {
   std::uint64_t server_timer_generation_ = 0;
   std::uint64_t trainings_ = 0;
   std::uint32_t abandoned_in_a_row_ = 0;
-  std::string last_problem_;  ///< of a device or a round: told if the run fails
+  std::string problem_of_round_;  ///< of a device or a round: told if the run fails
   std::vector<server::Event> server_inbox_;  ///< answers to the server's own computing, still to be told
   bool telling_server_ = false;
   std::optional<server::RunFinished> finished_;

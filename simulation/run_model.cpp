@@ -72,9 +72,9 @@ Result<void> check_fit(const ModelSpec& spec, const models::DataShape& shape,
                     shape.labels_per_example, data.labels_per_example(),
                     tokens ? " (one for each step: no last-only, no pooling)" : ""));
   }
-  if (spec.loss == Loss::kCrossEntropy && data.classes() > shape.classes) {
+  if (data.classes() > models::label_limit(spec, shape)) {
     return invalid_argument(fmt::format("[model] tells {} classes apart, the data have {}",
-                                        shape.classes, data.classes()));
+                                        models::label_limit(spec, shape), data.classes()));
   }
   return {};
 }

@@ -5,16 +5,15 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <cstdio>
-#include <memory>
-#include <numeric>
-#include <thread>
-
 #include <covey/client/trainer.hpp>
 #include <covey/encoding.hpp>
 #include <covey/models/data_set.hpp>
 #include <covey/models/network.hpp>
 #include <covey/models/peak.hpp>
+#include <cstdio>
+#include <memory>
+#include <numeric>
+#include <thread>
 
 #include "simulation/daemon/command_line.hpp"
 
@@ -31,8 +30,8 @@ struct BenchOptions {
   bool json = false;
 };
 
-/// What a device holds and trains in one visit. The examples of a device of McMahan's MNIST (600), of
-/// Synthetic (about 200), or a few lines of a play.
+/// What a device holds and trains in one visit. The examples of a device of McMahan's MNIST (600),
+/// of Synthetic (about 200), or a few lines of a play.
 struct Workload {
   models::DataSet data;
   std::vector<std::uint32_t> order;  ///< all examples, device after device
@@ -100,8 +99,8 @@ struct Measured {
   double rss_growth = 0;  ///< bytes that the trainers brought, all threads together
 };
 
-/// Device after device, as a worker of the simulator trains them: load the round's model, one epoch,
-/// encode the update.
+/// Device after device, as a worker of the simulator trains them: load the round's model, one
+/// epoch, encode the update.
 class Worker {
  public:
   Worker(const Workload& workload, const strategies::Registry& registry)
@@ -123,8 +122,8 @@ class Worker {
 
 Result<client::TrainingTask> make_task(const BenchOptions& options, const Workload& workload) {
   client::TrainingTask task;
-  COVEY_ASSIGN(task.plan.model, preset_model(options.model, workload.data.shape(),
-                                             workload.data.classes()));
+  COVEY_ASSIGN(task.plan.model,
+               preset_model(options.model, workload.data.shape(), workload.data.classes()));
   task.plan.strategy = "fedavg";
   task.plan.batch_size = options.batch;
   task.plan.learning_rate = 0.01f;
@@ -171,6 +170,7 @@ Result<Measured> measure(const BenchOptions& options, const Workload& workload,
   const double rss_after = private_bytes();
   stop = true;
   threads.clear();  // whole visits: the time ends with the last
+  const std::chrono::duration<double> time = std::chrono::steady_clock::now() - start;
   Measured measured;
   measured.rss_growth = std::max(0.0, rss_after - rss_before);
   measured.steps = steps.load() - before;
@@ -179,8 +179,7 @@ Result<Measured> measure(const BenchOptions& options, const Workload& workload,
   COVEY_TRY(engine->load(task.model.span()));
   engine->begin_training(task.plan.optimizer, RandomStream(1, RandomPurpose::kTraining));
   measured.engine_bytes = engine->bytes();
-  measured.seconds =
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  measured.seconds = time.count();
   for (const auto& error : errors) {
     if (error) return *error;
   }
@@ -194,8 +193,7 @@ Result<int> bench_train(const BenchOptions& options) {
   COVEY_ASSIGN(const Measured measured, measure(options, workload, task));
   const double peak = models::measure_sgemm_gflops();
   const double steps_per_s = static_cast<double>(measured.steps) / measured.seconds;
-  const double gflops =
-      steps_per_s * options.batch * network.training_flops_per_example() / 1e9;
+  const double gflops = steps_per_s * options.batch * network.training_flops_per_example() / 1e9;
   const double us = 1e6 * options.threads / steps_per_s;
   fmt::print("{} in {}, batches of {}, {} thread{}, {} kernels, {} data\n", options.model,
              options.precision, options.batch, options.threads, options.threads == 1 ? "" : "s",
@@ -204,7 +202,8 @@ Result<int> bench_train(const BenchOptions& options) {
              human_bytes(static_cast<double>(measured.engine_bytes)),
              human_bytes(measured.rss_growth), options.threads, options.threads == 1 ? "" : "s");
   fmt::print("  {:.0f} steps/s, {:.4g} us per step and thread\n", steps_per_s, us);
-  fmt::print("  {:.1f} GFLOP/s; the matrix product alone reaches {:.1f} per thread\n", gflops, peak);
+  fmt::print("  {:.1f} GFLOP/s; the matrix product alone reaches {:.1f} per thread\n", gflops,
+             peak);
   if (options.json) {
     print_json({{"model", options.model},
                 {"precision", options.precision},
@@ -233,7 +232,8 @@ void add_bench_command(CLI::App& app, std::function<int()>& run) {
   bench->require_subcommand(1);
   CLI::App* train = bench->add_subcommand(
       "train", "Steps per second of local training: load the model, one epoch, encode the update");
-  train->add_option("--model", options->model, "A preset: " + preset_names())->capture_default_str();
+  train->add_option("--model", options->model, "A preset: " + preset_names())
+      ->capture_default_str();
   train->add_option("--batch", options->batch, "Examples per step")
       ->check(CLI::Range(1u, 4096u))
       ->capture_default_str();
@@ -245,8 +245,9 @@ void add_bench_command(CLI::App& app, std::function<int()>& run) {
   train->add_option("--seconds", options->seconds, "How long to measure")
       ->check(CLI::Range(0.1, 3600.0))
       ->capture_default_str();
-  train->add_option("--data", options->data_directory,
-                    "Folder with MNIST's files; random data where there are none")
+  train
+      ->add_option("--data", options->data_directory,
+                   "Folder with MNIST's files; random data where there are none")
       ->envname("COVEY_DATA");
   train->add_flag("--json", options->json, "Ends standard output with one JSON object");
   train->footer("Example: covey bench train --model cnn --threads 2");

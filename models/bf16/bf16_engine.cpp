@@ -7,6 +7,7 @@
 #include <covey/assert.hpp>
 #include <covey/bfloat16.hpp>
 #include <cstring>
+#include "workspace.hpp"
 
 namespace covey::models {
 
@@ -15,9 +16,6 @@ namespace {
 /// Values that go through fp32 together where a whole vector is read or written.
 constexpr std::size_t kBlockFloats = 2048;
 
-float scale_of(std::size_t targets) {
-  return targets == 0 ? 0.0f : 1.0f / static_cast<float>(targets);
-}
 
 }  // namespace
 
@@ -35,8 +33,13 @@ Bf16Engine::Bf16Engine(NetworkPlan plan)
 DataShape Bf16Engine::data_shape() const {
   return {.example_size = plan_.inputs,
           .labels_per_example = plan_.predictions,
-          .classes = plan_.label_limit(),
+          .classes = plan_.classes,
           .vocabulary = plan_.vocabulary};
+}
+
+Result<void> Bf16Engine::check_training(const OptimizerSpec&, std::size_t batch) const {
+  if (batch <= max_batch_) return {};  // has been reserved
+  return check_step_memory(plan_, batch);  // of the same order, and larger
 }
 
 void Bf16Engine::reserve(std::size_t max_batch) {
@@ -135,37 +138,39 @@ double Bf16Engine::train_gathered(std::span<const float> inputs,
   return sum;
 }
 
-void Bf16Engine::apply_optimizer(const Bf16Step& step, float learning_rate, float proximal_mu) {
-  if (optimizer_->spec().clip_norm > 0) {
-    clip_gradient(gradient_.span(), optimizer_->spec().clip_norm);
-  }
-  optimizer_->begin_step();
+/// f(offset, n) for blocks of at most kBlockFloats of what is trained.
+template <typename F>
+void Bf16Engine::for_each_block(F f) const {
   plan_.for_each_trained([&](std::size_t offset, std::size_t n) {
     for (std::size_t done = 0; done < n; done += kBlockFloats) {
-      apply_optimizer(offset + done, std::min(kBlockFloats, n - done), step, learning_rate,
-                      proximal_mu);
+      f(offset + done, std::min(kBlockFloats, n - done));
     }
   });
 }
 
-/// The step of parameters [offset, offset + n), n <= kBlockFloats.
-void Bf16Engine::apply_optimizer(std::size_t offset, std::size_t n, const Bf16Step& step,
-                                 float learning_rate, float proximal_mu) {
-  std::array<float, kBlockFloats + kKernelSlack> parameters;
-  float* g = gradient_.data() + offset;
+/// What is clipped is the gradient of what is minimised: the proximal term is part of it.
+void Bf16Engine::apply_optimizer(const Bf16Step& step, float learning_rate, float proximal_mu) {
+  std::array<float, kBlockFloats + kKernelSlack> values;
   if (proximal_mu != 0) {
-    std::array<float, kBlockFloats + kKernelSlack> anchor;
-    kernels_.widen(initial_.halves(0) + offset, n, anchor.data());
-    kernels_.widen(weights_.halves(0) + offset, n, parameters.data());
-    plan_.kernels->add_scaled(parameters.data(), n, proximal_mu, g);
-    plan_.kernels->add_scaled(anchor.data(), n, -proximal_mu, g);
-  } else {
-    kernels_.widen(weights_.halves(0) + offset, n, parameters.data());
+    for_each_block([&](std::size_t offset, std::size_t n) {
+      float* g = gradient_.data() + offset;
+      kernels_.widen(weights_.halves(0) + offset, n, values.data());
+      plan_.kernels->add_scaled(values.data(), n, proximal_mu, g);
+      kernels_.widen(initial_.halves(0) + offset, n, values.data());
+      plan_.kernels->add_scaled(values.data(), n, -proximal_mu, g);
+    });
   }
-  optimizer_->update(offset, {g, n}, {parameters.data(), n}, learning_rate);
-  kernels_.narrow_stochastic(parameters.data(), n,
-                             {step.rounding.key, static_cast<std::uint32_t>(offset)},
-                             weights_.halves(0) + offset);
+  if (optimizer_->spec().clip_norm > 0) {
+    clip_gradient(gradient_.span(), optimizer_->spec().clip_norm);
+  }
+  optimizer_->begin_step();
+  for_each_block([&](std::size_t offset, std::size_t n) {
+    kernels_.widen(weights_.halves(0) + offset, n, values.data());
+    optimizer_->update(offset, {gradient_.data() + offset, n}, {values.data(), n}, learning_rate);
+    kernels_.narrow_stochastic(values.data(), n,
+                               {step.rounding.key, static_cast<std::uint32_t>(offset)},
+                               weights_.halves(0) + offset);
+  });
 }
 
 Evaluation Bf16Engine::evaluate(std::span<const float> inputs,

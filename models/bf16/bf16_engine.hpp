@@ -19,6 +19,7 @@ class Bf16Engine final : public Engine {
 
   const ModelLayout& layout() const override { return plan_.layout; }
   DataShape data_shape() const override;
+  Result<void> check_training(const OptimizerSpec& optimizer, std::size_t batch) const override;
   void reserve(std::size_t max_batch) override;
   std::size_t max_batch() const override { return max_batch_; }
 
@@ -42,8 +43,8 @@ class Bf16Engine final : public Engine {
   double train_gathered(std::span<const float> inputs, std::span<const std::int32_t> labels,
                         Bf16Descent descent, float proximal_mu);
   void apply_optimizer(const Bf16Step& step, float learning_rate, float proximal_mu);
-  void apply_optimizer(std::size_t offset, std::size_t n, const Bf16Step& step, float learning_rate,
-                       float proximal_mu);
+  template <typename F>
+  void for_each_block(F f) const;
   template <typename F>
   void for_each_chunk(std::span<const float> inputs, std::span<const std::int32_t> labels, F f);
 

@@ -9,14 +9,6 @@ namespace covey::models {
 
 namespace {
 
-/// Another key for each stage (SplitMix64's increment and finaliser, Steele et al. 2014).
-std::uint64_t stage_key(std::uint64_t key, std::size_t stage) {
-  std::uint64_t z = key + (stage + 1) * 0x9e3779b97f4a7c15ULL;
-  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ULL;
-  z = (z ^ (z >> 27)) * 0x94d049bb133111ebULL;
-  return z ^ (z >> 31);
-}
-
 /// A stage finds its parameters at their offsets in R^d, of which it gets only its own: where R^d
 /// would start. Computed as a number, because no such array exists.
 float* as_whole_vector(float* own, std::size_t offset) {

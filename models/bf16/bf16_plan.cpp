@@ -16,9 +16,8 @@ constexpr std::size_t kPieceFloats = std::size_t{64} << 10;
 constexpr std::size_t kGatherFloats = std::size_t{4} << 10;
 /// A recurrent layer's products need rows: pieces of 4 take a tenth longer than of 10, of 2 a half.
 constexpr std::size_t kRecurrentPiece = 8;
-/// 32 MiB and 16 examples, as Workspace.
+/// 32 MiB, as Workspace.
 constexpr std::size_t kMaxFloats = std::size_t{8} << 20;
-constexpr std::size_t kSmallestChunk = 16;
 
 constexpr std::size_t halves(std::size_t n) { return (n + 1) / 2; }
 
@@ -168,9 +167,9 @@ Bf16Plan plan_for(const NetworkPlan& plan, std::size_t chunk) {
 
 Bf16Plan Bf16Plan::make(const NetworkPlan& plan, std::size_t max_batch) {
   Bf16Plan whole = plan_for(plan, max_batch);
-  if (whole.floats <= kMaxFloats || max_batch <= kSmallestChunk) return whole;
+  if (whole.floats <= kMaxFloats || plan.needs_whole_batch()) return whole;
   const std::size_t per_example = whole.floats / max_batch + 1;
-  return plan_for(plan, std::clamp(kMaxFloats / per_example, kSmallestChunk, max_batch));
+  return plan_for(plan, std::clamp<std::size_t>(kMaxFloats / per_example, 1, max_batch));
 }
 
 namespace {

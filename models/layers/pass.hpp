@@ -16,6 +16,14 @@ struct StageMemory {
   std::size_t backward_scratch = 0;  ///< likewise
 };
 
+/// Another key for each stage of a step (SplitMix64's increment and finaliser, Steele et al. 2014).
+constexpr std::uint64_t stage_key(std::uint64_t key, std::size_t stage) {
+  std::uint64_t z = key + (stage + 1) * 0x9e3779b97f4a7c15ULL;
+  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ULL;
+  z = (z ^ (z >> 27)) * 0x94d049bb133111ebULL;
+  return z ^ (z >> 31);
+}
+
 struct ForwardPass {
   const Kernels& kernels;
   std::size_t batch;

@@ -2,8 +2,10 @@
 
 /// What the backward passes of stages with weights share.
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 
 #include "int8_stages.hpp"
 
@@ -17,7 +19,10 @@ inline constexpr float kMostStepSum = 0x1p30f;
 enum Int8Purpose : std::uint32_t { kGradient = 1, kWeights = 2, kProximal = 3 };
 
 /// The scale that maps the largest magnitude to 127; 1 where everything is zero.
-inline float int8_scale_for(float largest) { return largest > 0 ? largest / kMostInt8 : 1.0f; }
+/// Never 0: the smallest gradients would be divided by it.
+inline float int8_scale_for(float largest) {
+  return largest > 0 ? std::max(largest / kMostInt8, std::numeric_limits<float>::min()) : 1.0f;
+}
 
 /// Where a gradient at the inputs of stage s goes: units of the scales of the weights that made
 /// them.

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 
 #include "int8_stages.hpp"
 
@@ -27,7 +28,10 @@ void biases_as_sums(const Int8Weights& weights, const Int8Storage& parameters, f
 }
 
 /// The scale that maps the largest magnitude to 127; 1 where everything is zero.
-float scale_for(float largest) { return largest > 0 ? largest / kMost : 1.0f; }
+/// Never 0: the smallest activations would be divided by it.
+float scale_for(float largest) {
+  return largest > 0 ? std::max(largest / kMost, std::numeric_limits<float>::min()) : 1.0f;
+}
 
 void factors_for(const float* scale, std::size_t n, float output_scale, float* factor) {
   for (std::size_t o = 0; o < n; ++o) factor[o] = scale[o] / output_scale;

@@ -13,4 +13,7 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64|amd64")
   set_source_files_properties(${CMAKE_CURRENT_LIST_DIR}/kernels_int8_vnni.cpp PROPERTIES
     COMPILE_OPTIONS
       "${int8_options};-mavx512f;-mavx512vl;-mavx512bw;-mavx512dq;-mavx512vnni")
+elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64|ARM64")
+  set_source_files_properties(${CMAKE_CURRENT_LIST_DIR}/kernels_int8_dot.cpp PROPERTIES
+    COMPILE_OPTIONS "${int8_options};-march=armv8.2-a+dotprod")
 endif()

@@ -154,6 +154,7 @@ struct Int8Kernels {
 const Int8Kernels* int8_portable_kernels();
 const Int8Kernels* int8_avx2_kernels();
 const Int8Kernels* int8_vnni_kernels();
+const Int8Kernels* int8_dot_kernels();
 
 /// The fastest the processor has; COVEY_ISA (sse2, avx2, avx512) lowers it.
 const Int8Kernels& selected_int8_kernels();

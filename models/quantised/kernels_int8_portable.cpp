@@ -1,4 +1,4 @@
-// SSE2 on x86-64; NEON on ARM, with its dot product where the compiler may use it; else plain C++.
+// SSE2 on x86-64; NEON on ARM; else plain C++.
 #define COVEY_INT8_KERNELS kernels_int8_portable
 #include "int8_updates.hpp"
 

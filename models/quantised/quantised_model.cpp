@@ -138,6 +138,7 @@ bool scores_of(const QuantisedState& state, const float* inputs, std::size_t bat
 
 FixedPoint fixed_point(double real) {
   if (!(real > 0x1p-33)) return {};
+  if (!(real < 0x1p30)) return {std::numeric_limits<std::int32_t>::max(), 1};
   int exponent = 0;
   const double fraction = std::frexp(real, &exponent);  // [0.5, 1)
   auto multiplier = static_cast<std::int64_t>(std::nearbyint(fraction * 0x1p31));
@@ -145,7 +146,6 @@ FixedPoint fixed_point(double real) {
     multiplier /= 2;
     ++exponent;
   }
-  if (exponent > 30) return {std::numeric_limits<std::int32_t>::max(), 1};
   return {static_cast<std::int32_t>(multiplier), std::min(31 - exponent, 62)};
 }
 

@@ -19,18 +19,17 @@ Result<ParameterVector> initial_parameters(const ScriptFile& file) {
     std::copy_n(state.data_ptr<float>(), parameters.size(), parameters.data());
     return parameters;
   } catch (const std::exception& exception) {
-    return failed("TorchScript file " + file.path + ": " + reason_of(exception));
+    return failed("the TorchScript file: " + reason_of(exception));
   }
 }
 
 Result<std::unique_ptr<models::Engine>> make_engine(const ScriptFile& file, const ModelSpec& spec,
                                                     std::string_view precision) {
   if (spec.torchscript.empty()) {
-    return invalid_argument("the plan describes its network by layers, not by TorchScript file " +
-                            file.path);
+    return invalid_argument("the plan describes its network by layers, not by a TorchScript file");
   }
   if (spec.torchscript != file.sha256) {
-    return invalid_argument("TorchScript file " + file.path + " has the SHA-256 " + file.sha256 +
+    return invalid_argument("the TorchScript file here has the SHA-256 " + file.sha256 +
                             ", the plan asks for " + spec.torchscript +
                             ": every device and the server need the same file");
   }

@@ -36,22 +36,31 @@ std::span<const float> on_host(const at::Tensor& tensor, std::vector<float>& cop
 
 }  // namespace
 
-ScriptEngine::ScriptEngine(const ScriptFile& file, ScriptModule module, const ModelSpec& spec)
-    : path_(file.path), module_(std::move(module)), spec_(spec), initial_(module_.state().clone()) {
+ScriptEngine::ScriptEngine(ScriptModule module, const ModelSpec& spec)
+    : module_(std::move(module)), spec_(spec), initial_(module_.state().clone()) {
   shape_.example_size = std::accumulate(spec.input_shape.begin(), spec.input_shape.end(),
                                         std::size_t{1}, std::multiplies<>());
 }
 
 Result<std::unique_ptr<ScriptEngine>> ScriptEngine::make(const ScriptFile& file,
                                                          const ModelSpec& spec) {
+  constexpr std::uint64_t kMaxInputs = std::uint64_t{1} << 24;  // as for networks of layers
+  std::uint64_t inputs = spec.input_shape.empty() ? 0 : 1;
+  for (const std::uint32_t extent : spec.input_shape) {
+    inputs = std::min(inputs * extent, kMaxInputs + 1);
+  }
+  if (inputs == 0 || inputs > kMaxInputs || spec.input_shape.size() > 3) {
+    return invalid_argument("the TorchScript file's plan gives an input shape of no values, of more "
+                            "than 2^24, or of more than three dimensions");
+  }
   try {
     const PlainExecution plain;
     COVEY_ASSIGN(ScriptModule module, ScriptModule::load(file));
-    std::unique_ptr<ScriptEngine> engine(new ScriptEngine(file, std::move(module), spec));
+    std::unique_ptr<ScriptEngine> engine(new ScriptEngine(std::move(module), spec));
     COVEY_TRY(engine->probe());
     return engine;
   } catch (const std::exception& exception) {
-    return failed("TorchScript file " + file.path + ": " + reason_of(exception));
+    return failed("the TorchScript file: " + reason_of(exception));
   }
 }
 
@@ -153,7 +162,7 @@ double ScriptEngine::train_step(std::span<const float> inputs, std::span<const s
   try {
     return step(inputs, labels, learning_rate, proximal_mu);
   } catch (const std::exception& exception) {
-    problem_ = "TorchScript file " + path_ + ": " + reason_of(exception);
+    problem_ = "the TorchScript file: " + reason_of(exception);
     return std::numeric_limits<double>::quiet_NaN();
   }
 }
@@ -169,7 +178,7 @@ models::Evaluation ScriptEngine::evaluate(std::span<const float> inputs,
     const TensorBatch batch = batch_of(inputs, labels, examples);
     return evaluate_loss(spec_, module_.forward(batch.inputs), batch);
   } catch (const std::exception& exception) {
-    problem_ = "TorchScript file " + path_ + ": " + reason_of(exception);
+    problem_ = "the TorchScript file: " + reason_of(exception);
     return {std::numeric_limits<double>::quiet_NaN(), 0, labels.size()};
   }
 }

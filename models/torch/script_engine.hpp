@@ -39,7 +39,7 @@ class ScriptEngine : public models::Engine {
   std::string_view problem() const override { return problem_; }
 
  private:
-  ScriptEngine(const ScriptFile& file, ScriptModule module, const ModelSpec& spec);
+  ScriptEngine(ScriptModule module, const ModelSpec& spec);
 
   /// libtorch draws dropout masks from one generator that all threads share, so whoever needs draws
   /// of its own seeds it, draws and lets others on.
@@ -58,7 +58,6 @@ class ScriptEngine : public models::Engine {
   double step(std::span<const float> inputs, std::span<const std::int32_t> labels,
               float learning_rate, float proximal_mu);
 
-  std::string path_;
   ScriptModule module_;
   ModelSpec spec_;
   models::DataShape shape_;

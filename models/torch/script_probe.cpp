@@ -21,7 +21,7 @@ std::string sizes_of(const at::Tensor& tensor) {
 }  // namespace
 
 std::string ScriptEngine::refusal(const at::Tensor& inputs, const std::string& reason) const {
-  return "TorchScript file " + path_ + ", given " +
+  return std::string("the TorchScript file, given ") +
          (shape_.vocabulary > 0 ? "tokens " : "floats ") + sizes_of(inputs) + ": " + reason;
 }
 

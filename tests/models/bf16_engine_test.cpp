@@ -46,7 +46,7 @@ struct Problem {
                                  : random.uniform(-1, 1));
     }
     labels.resize(batch * network.predictions());
-    const std::size_t limit = std::min<std::size_t>(network.label_limit(), 4);
+    const std::size_t limit = std::min<std::size_t>(network.classes(), 4);
     for (auto& label : labels) label = static_cast<std::int32_t>(random.below(limit));
     model = encode(Encoding::kBf16, layout, parameters);
     // what bf16 holds of it, for the fp32 engine

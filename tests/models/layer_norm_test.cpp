@@ -158,3 +158,36 @@ TEST_CASE("normalised values have mean 0 and variance 1 for data far from zero",
     CHECK(loss == Approx(exact.loss).epsilon(2e-3));
   }
 }
+
+TEST_CASE("a batch is normalised whole, however much memory that takes", "[layers]") {
+  using namespace covey;
+  using namespace covey::models;
+  // 32 x 32 x 32 values in five places take more than 32 MiB for 100 examples: without batch
+  // normalisation such a batch would go through in pieces.
+  const ModelSpec spec{{32, 32, 1},
+                       {{.kind = LayerKind::kConv2d, .units = 32, .kernel = 3},
+                        {.kind = LayerKind::kBatchNorm},
+                        {.kind = LayerKind::kConv2d, .units = 32, .kernel = 3},
+                        {.kind = LayerKind::kRelu},
+                        {.kind = LayerKind::kGlobalAveragePool},
+                        {.kind = LayerKind::kDense, .units = 2}}};
+  const auto network = Network::make(spec).value();
+  constexpr std::size_t kBatch = 100;
+  RandomStream random(5, RandomPurpose::kTraining);
+  std::vector<float> inputs(kBatch * network.inputs());
+  for (float& x : inputs) x = static_cast<float>(random.normal());
+  const std::vector<std::int32_t> labels(kBatch, 1);
+  ParameterVector parameters(network.num_parameters());
+  network.initialise(parameters.span(), RandomStream(5, RandomPurpose::kModelInitialisation));
+  Workspace workspace(network, kBatch);
+  const auto loss = network.train_step(workspace, inputs, labels, parameters.span(),
+                                       {.learning_rate = 0.0f});
+  CHECK(std::isfinite(loss));
+  // One step moves each running variance once: 0.9 * 1 + 0.1 * variance, never below 0.9.
+  for (const TensorLayout& tensor : network.layout().tensors()) {
+    if (!tensor.name.ends_with("running_var")) continue;
+    for (const float variance : parameters.span().subspan(tensor.offset, tensor.size())) {
+      CHECK(variance >= 0.9f);
+    }
+  }
+}

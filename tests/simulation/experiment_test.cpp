@@ -103,7 +103,7 @@ TEST_CASE("a TorchScript file enters the plan by its SHA-256, from the data dire
                                  return Result<std::unique_ptr<models::Engine>>(failed("seen"));
                                },
                            .torchscript_parameters = {}};
-  CHECK(play.error(source) == "seen");
+  CHECK(play.error(source) == "nets/a.pt: seen");
   CHECK(seen.torchscript == sha256(std::as_bytes(std::span(content))).hex());
   CHECK(seen.layers.empty());
   CHECK(seen.input_shape == std::vector<std::uint32_t>{4});

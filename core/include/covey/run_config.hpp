@@ -91,7 +91,8 @@ struct SelectionConfig {
   std::uint32_t min_available_clients = 0;  ///< selection.min-available-clients; 0: all of partition.clients
   std::string policy = "uniform";        ///< selection.policy: uniform | by-examples
   double over_selection = 1.0;           ///< selection.over-selection: select goal times this (1.3)
-  double quorum = 1.0;                   ///< selection.quorum: share of the goal that must report
+  double quorum = 1.0;                   ///< selection.quorum: share of the goal that must report;
+                                         ///< who declines is not waited for
   double selection_timeout_s = 60;       ///< selection.timeout-s: then start with who is there, if >= quorum
   double round_deadline_s = 600;         ///< selection.round-deadline-s
   double retry_min_s = 0;                ///< selection.retry-min-s  (window after a report)

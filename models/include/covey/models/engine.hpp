@@ -27,6 +27,10 @@ struct DataShape {
   std::uint32_t vocabulary = 0;        ///< features are tokens below this; 0: they are numbers
 };
 
+/// Labels must be below this for a network of this shape: its classes; with one output 2 for bce, any
+/// for mse; any where the target is the input.
+std::size_t label_limit(const ModelSpec& spec, const DataShape& shape);
+
 /// The seam between the trainers and what computes: one model, on one thread, from a round's weights to
 /// the update. Implemented in fp32 (also with fake quantisation), bf16, int8, and by libtorch. Buffers
 /// are made once and kept between rounds.

@@ -65,8 +65,6 @@ class Network {
   std::size_t classes() const;  ///< outputs of one prediction
   /// Predictions of one example, each with a label: 1, or the steps of a sequence.
   std::size_t predictions() const;
-  /// Labels must be below this (one output: any with mse, 0 and 1 with bce).
-  std::size_t label_limit() const;
   std::uint32_t vocabulary() const;  ///< inputs are tokens below this; 0: they are numbers
   /// Floating-point operations of one training step per example (forward + backward).
   double training_flops_per_example() const;

@@ -74,7 +74,7 @@ Result<SimulationResult> Fleet::run() {
   result_.committed = value_of(coordinator_.committed_round());
   result_.model = coordinator_.model();
   result_.virtual_s = seconds(now_.time_since_epoch());
-  result_.fairness = fairness(evaluator_.accuracies(experiment_.data.test, experiment_.shards,
+  if (has_accuracy(experiment_.plan.model)) result_.fairness = fairness(evaluator_.accuracies(experiment_.data.test, experiment_.shards,
                                                     pipeline_.model().span()));
   return std::move(result_);
 }
@@ -387,8 +387,10 @@ void Fleet::publish(const RoundMetrics& metrics) {
         "; selection.quorum asks for more");
   }
   problem_of_round_.clear();
-  result_.rounds.push_back(metrics);
-  if (options_.on_round) options_.on_round(metrics);
+  RoundMetrics shown = metrics;
+  if (!has_accuracy(experiment_.plan.model)) shown.accuracy.reset();
+  if (options_.on_round) options_.on_round(shown);
+  result_.rounds.push_back(std::move(shown));
 }
 
 }  // namespace covey::simulation

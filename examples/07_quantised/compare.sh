@@ -4,6 +4,7 @@
 #   examples/07_quantised/compare.sh RUN_FILE [--seed N] [--rounds N] [--out FOLDER]
 #
 # RUN_FILE  examples/07_quantised/2nn.toml or cnn.toml; MNIST is found through COVEY_DATA
+# --out     default runs/quantised; its folders must not be there yet
 #
 # Columns: accuracy of the model that devices get, its mean over the last ten rounds, bytes down and up
 # per device and round, weights + activations + scratch of a device by the engine's plan, growth of a

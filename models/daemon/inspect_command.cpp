@@ -155,7 +155,7 @@ Result<int> inspect(const InspectOptions& options) {
                             "\" have no fixed shape: give --input and --classes");
   }
   DataDescription data = usual.value_or(DataDescription{});
-  const std::uint32_t batch = options.batch > 0             ? options.batch
+  const std::uint32_t batch = options.batch > 0              ? options.batch
                               : config.client.batch_size > 0 ? config.client.batch_size
                                                              : 10;
   if (!options.input.empty()) {
@@ -220,7 +220,8 @@ void add_inspect_command(CLI::App& app, std::function<int()>& run) {
   command->add_option("--input", options->input,
                       "Shape of an example: 784, 28x28x1, 80; default: what the data set has");
   command->add_option("--classes", options->classes, "Classes; default: what the data set has");
-  command->add_option("--batch", options->batch, "Examples per step; default: the run file's, or 10")
+  command
+      ->add_option("--batch", options->batch, "Examples per step; default: the run file's, or 10")
       ->check(CLI::Range(1u, 65536u));
   command->add_option("--precision", options->precision, "fp32, bf16, qat-int8 or int8");
   command->add_flag("--json", options->json, "Ends standard output with one JSON object");

@@ -45,6 +45,7 @@ void ProgressLine::show(const RoundMetrics& metrics) {
   std::string line = fmt::format("round {}/{}", round, num_rounds_);
   if (!metrics.committed) line += " abandoned";
   if (accuracy_ >= 0) line += fmt::format("  accuracy {:.2f}%  loss {:.4f}", 100 * accuracy_, loss_);
+  if (accuracy_ < 0 && loss_ > 0) line += fmt::format("  loss {:.4f}", loss_);
   line += fmt::format("  clients {}/{}  {}", metrics.accepted, metrics.selected,
                       human_bytes(static_cast<double>(bytes_)));
   if (!last) {

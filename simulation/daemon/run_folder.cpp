@@ -89,8 +89,8 @@ Result<void> RunFolder::write_pictures(const RunConfig& config,
                                        const std::vector<RoundMetrics>& rounds) {
   const simulation::Plot plot = learning_curve(config, rounds);
   if (plot.curves.empty()) return {};
-  COVEY_TRY(simulation::write_picture(plot, path_ + "/accuracy.svg"));
-  return simulation::write_picture(plot, path_ + "/accuracy.png");
+  COVEY_TRY(simulation::write_picture(plot, path_ + "/" + picture_name(plot) + ".svg"));
+  return simulation::write_picture(plot, path_ + "/" + picture_name(plot) + ".png");
 }
 
 }  // namespace covey

@@ -66,7 +66,10 @@ void print_summary(const RunConfig& config, const simulation::SimulationResult& 
   if (!plot.curves.empty() && !plot.curves.front().points.empty()) {
     const int columns = isatty(STDOUT_FILENO) == 1 ? 90 : 76;
     std::fputs(simulation::draw_in_terminal(plot, columns).c_str(), stdout);
-    fmt::print("\n  accuracy {:.2f}% after {} rounds", plot.curves.front().points.back().second,
+    const double last = plot.curves.front().points.back().second;
+    fmt::print("\n  {} after {} rounds",
+               picture_name(plot) == "loss" ? fmt::format("loss {:.4f}", last)
+                                            : fmt::format("accuracy {:.2f}%", last),
                result.committed);
     if (config.target_accuracy > 0) {
       const auto rounds = rounds_to_target(config, result.rounds);
@@ -88,7 +91,7 @@ void print_summary(const RunConfig& config, const simulation::SimulationResult& 
              models::kernel_instruction_set(), peak_rss_mib());
   fmt::print("  model {}\n  in {}/: metrics.jsonl, model.fp32, result.json{}\n",
              result.model.digest().hex().substr(0, 16), folder,
-             plot.curves.empty() ? "" : ", accuracy.svg, accuracy.png");
+             plot.curves.empty() ? "" : fmt::format(", {0}.svg, {0}.png", picture_name(plot)));
 }
 
 Result<int> simulate(const SimulateOptions& options) {

@@ -96,6 +96,9 @@ Result<ModelSpec> preset_model(std::string_view name, const std::vector<std::uin
 /// All names, for messages: "logistic, 2nn, ...".
 std::string preset_names();
 
+/// False where the target is the input: no prediction is right or wrong, the loss is all there is.
+inline bool has_accuracy(const ModelSpec& spec) { return spec.target != Target::kInput; }
+
 std::string_view to_string(LayerKind kind);
 std::string_view to_string(Loss loss);
 std::string_view to_string(Target target);

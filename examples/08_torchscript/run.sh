@@ -41,7 +41,12 @@ trap stop_all EXIT
 value() { sed -n 's/.*"'"$1"'":"\{0,1\}\([^",}]*\).*/\1/p' "$2" | tail -n 1; }
 
 echo "== the network, exported from PyTorch"
-"${PYTHON:-python3}" examples/08_torchscript/export_resnet.py "$out/net.pt"
+python=
+for candidate in "${PYTHON:-python3}" /usr/bin/python3; do
+  if "$candidate" -c 'import torch' 2>/dev/null; then python=$candidate; break; fi
+done
+[ -n "$python" ] || { echo "PyTorch is missing: apt-get install python3-torch" >&2; exit 1; }
+"$python" examples/08_torchscript/export_resnet.py "$out/net.pt"
 
 echo "== the simulator"
 "$covey" simulate "$run_file" --set "model.torchscript=$out/net.pt" --out "$out/simulated" \

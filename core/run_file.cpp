@@ -73,7 +73,7 @@ class RunReader {
                        std::string_view sentence) const;
   Result<void> check_population(const std::string& origin) const;
   Result<void> check_model(const std::string& origin) const;
-  Result<void> check_precision(const std::string& origin) const;
+  Result<void> check_client(const std::string& origin) const;
   void choose_model(std::string_view key);
 
   std::map<std::string, std::string> places_;  // "table.key" -> "run.toml:12"
@@ -310,8 +310,13 @@ Result<void> RunReader::check_model(const std::string& origin) const {
   return {};
 }
 
-Result<void> RunReader::check_precision(const std::string& origin) const {
+Result<void> RunReader::check_client(const std::string& origin) const {
   const ClientConfig& client = config.client;
+  for (const RunKey& key : run_keys()) {
+    const std::string_view need = unmet_need(key, config);
+    if (need.empty() || !places_.contains(key.path())) continue;
+    return relation_error(origin, key.path(), fmt::format("says nothing without {}", need));
+  }
   const bool narrow = client.precision == "int8" || client.precision == "bf16";
   if (!narrow || client.compressor == "auto" || client.compressor == client.precision) return {};
   return relation_error(
@@ -324,7 +329,7 @@ Result<void> RunReader::check_precision(const std::string& origin) const {
 Result<void> RunReader::check_relations(const std::string& origin) const {
   COVEY_TRY(check_population(origin));
   COVEY_TRY(check_model(origin));
-  COVEY_TRY(check_precision(origin));
+  COVEY_TRY(check_client(origin));
   if (config.name.find('/') != std::string::npos || config.name.front() == '.') {
     return relation_error(
         origin, "run.name",

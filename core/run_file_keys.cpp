@@ -279,6 +279,29 @@ std::span<const RunKey> run_keys() {
   return keys;
 }
 
+std::string_view unmet_need(const RunKey& key, const RunConfig& config) {
+  if (key.table != "client") return "";
+  const OptimizerKind kind = config.client.optimizer.kind;
+  if (key.name == "momentum") {
+    const bool used = kind == OptimizerKind::kMomentum || kind == OptimizerKind::kNesterov;
+    return used ? "" : "client.optimizer = \"momentum\" or \"nesterov\"";
+  }
+  if (key.name == "beta1" || key.name == "beta2" || key.name == "epsilon") {
+    const bool used = kind == OptimizerKind::kAdam || kind == OptimizerKind::kAdamW;
+    return used ? "" : "client.optimizer = \"adam\" or \"adamw\"";
+  }
+  const ScheduleKind schedule = config.client.schedule.kind;
+  if (key.name == "lr-step") {
+    return schedule == ScheduleKind::kStep ? "" : "client.lr-schedule = \"step\"";
+  }
+  if (key.name == "lr-decay") {
+    const bool used = schedule == ScheduleKind::kStep || schedule == ScheduleKind::kExponential ||
+                      schedule == ScheduleKind::kInverse;
+    return used ? "" : "client.lr-schedule = \"step\", \"exponential\" or \"inverse\"";
+  }
+  return "";
+}
+
 const RunKey* find_run_key(std::string_view table, std::string_view name) {
   const auto keys = run_keys();
   const auto found = std::ranges::find_if(

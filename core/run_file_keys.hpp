@@ -48,6 +48,9 @@ struct RunKey {
 
 /// Every key, tables together and in the order in which they are written.
 std::span<const RunKey> run_keys();
+/// What a key of the optimiser or the schedule needs to say anything ("client.optimizer = ..."); ""
+/// where it does. A run file that gives such a key is refused, and none is written.
+std::string_view unmet_need(const RunKey& key, const RunConfig& config);
 const RunKey* find_run_key(std::string_view table, std::string_view name);
 
 /// The known name nearest to `name` by edit distance; "" if none is near.

@@ -63,9 +63,9 @@ struct ValueText {
 };
 
 /// preset, layers and torchscript exclude each other: only the one in use is written, with the keys
-/// that belong to it.
+/// that belong to it. Keys that say nothing under this optimiser and schedule are left out.
 bool is_written(const RunKey& key, const RunConfig& config) {
-  if (key.table != "model") return true;
+  if (key.table != "model") return unmet_need(key, config).empty();
   const ModelConfig& model = config.model;
   const bool is_preset = model.layers.empty() && model.torchscript.empty();
   if (key.name == "preset") return is_preset;

@@ -108,7 +108,7 @@ Evaluation VectorEngine::evaluate(std::span<const float> inputs,
 bool VectorEngine::finite() const { return all_finite(trained_.span()); }
 
 double VectorEngine::difference_squared_norm() const {
-  // Lanes that the compiler may keep in vectors: the same bits with any instruction set.
+  // Lanes that the compiler may keep in vectors without reordering the sums.
   constexpr std::size_t kLanes = 8;
   std::array<double, kLanes> lanes{};
   const auto square = [&](std::size_t i) {

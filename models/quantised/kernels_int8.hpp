@@ -123,10 +123,10 @@ struct Int8Kernels {
   void (*proximal_step)(std::int8_t* weights, const std::int8_t* anchor, std::size_t n,
                         float factor, std::uint32_t key);
 
-  /// Largest |sums[r][c]| * scale[c]; with `relu` of the positive sums only, and where `mask` is
-  /// given of those whose mask value is not zero. columns: multiple of 16; mask rows: mask_pitch.
+  /// Largest |sums[r][c]| * scale[c]; with `relu` of the positive sums only. columns: multiple of 16.
   float (*largest)(const std::int32_t* sums, std::size_t rows, std::size_t columns,
                    const float* scale, bool relu);
+  /// The same of one row, where the mask's value is not zero.
   float (*largest_masked)(const std::int32_t* sums, std::size_t columns, const float* scale,
                           const std::int8_t* mask);
   /// out[c] = clip(round(sums[c] * factor[c]), lowest, 127), ties to even. Whole vectors are

@@ -265,4 +265,20 @@ TEST_CASE("a run file on disk is read with its path in errors") {
   CHECK_THAT(load_run_file(bad, {}).error().message, Catch::StartsWith(bad + ":3: run.seed: "));
 }
 
+TEST_CASE("a key that says nothing under the optimiser or the schedule is refused") {
+  const auto refusal = [](const std::string& client) {
+    const auto config = parse_run_text("[client]\n" + client, "run.toml", {});
+    return config.ok() ? std::string() : config.error().message;
+  };
+  CHECK(refusal("momentum = 0.5\n") ==
+        "run.toml:2: client.momentum: says nothing without client.optimizer = \"momentum\" or "
+        "\"nesterov\"");
+  CHECK(refusal("optimizer = \"momentum\"\nbeta1 = 0.5\n").find("run.toml:3: client.beta1") == 0);
+  CHECK(refusal("lr-step = 5\n").find("client.lr-schedule = \"step\"") != std::string::npos);
+  CHECK(refusal("lr-schedule = \"cosine\"\nlr-decay = 0.5\n").find("client.lr-decay") !=
+        std::string::npos);
+  CHECK(refusal("optimizer = \"nesterov\"\nmomentum = 0.5\n").empty());
+  CHECK(refusal("lr-schedule = \"exponential\"\nlr-decay = 0.5\n").empty());
+}
+
 }  // namespace covey

@@ -56,13 +56,12 @@ accept-partial-work = true
 precision = "int8"
 compressor = "int8"
 optimizer = "adamw"
-momentum = 0.8
 beta1 = 0.85
 beta2 = 0.95
 epsilon = 1e-6
 weight-decay = 0.01
 clip-norm = 2.5
-lr-schedule = "cosine"
+lr-schedule = "step"
 lr-decay = 0.5
 lr-step = 4
 lr-warmup = 3
@@ -120,14 +119,13 @@ TEST_CASE("every key of a run file reaches its member") {
   CHECK(config.client.precision == "int8");
   CHECK(config.client.compressor == "int8");
   CHECK(config.client.optimizer == OptimizerSpec{.kind = OptimizerKind::kAdamW,
-                                                 .momentum = 0.8f,
                                                  .beta1 = 0.85f,
                                                  .beta2 = 0.95f,
                                                  .epsilon = 1e-6f,
                                                  .weight_decay = 0.01f,
                                                  .clip_norm = 2.5f});
   CHECK(config.client.schedule ==
-        LearningRateSchedule{.kind = ScheduleKind::kCosine, .decay = 0.5, .step = 4, .warmup = 3});
+        LearningRateSchedule{.kind = ScheduleKind::kStep, .decay = 0.5, .step = 4, .warmup = 3});
   CHECK(config.data.source == "csv");
   CHECK(config.data.path == "tables/a.csv");
   CHECK(config.data.alpha == 0.1);

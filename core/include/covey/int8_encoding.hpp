@@ -18,9 +18,10 @@ namespace covey {
 /// Scales are positive and have at most 16 significant bits, so scale * q (7 bits) is exact in
 /// single precision: whoever decodes a blob, with whatever instructions, gets the same bits.
 ///
-/// A model's scale is its channel's largest magnitude times `headroom` / 127, rounded up. An update
-/// carries the scales of the model it belongs to and counts steps of them, at most 127 in either
-/// direction: what a step of training can move further than that is clipped.
+/// A model's scale is its channel's largest magnitude times `headroom` / 127, rounded up. The update
+/// of a device that trains in int8 carries the scales of the model it belongs to and counts steps of
+/// them, at most 127 in either direction: what moves further is clipped. Any other vector that is
+/// sent in int8 gets scales of its own.
 
 /// Bytes of any blob over this layout.
 std::size_t int8_encoded_size(const ModelLayout& layout);

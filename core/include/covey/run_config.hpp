@@ -161,7 +161,7 @@ Result<ModelSpec> model_spec_of(const RunConfig& config,
                                 const std::vector<std::uint32_t>& input_shape,
                                 std::uint32_t classes);
 
-/// The configuration as a complete TOML run file, every key with its value.
+/// The configuration as a complete TOML run file: every key that says something, with its value.
 std::string to_toml(const RunConfig& config);
 
 }  // namespace covey

@@ -1,6 +1,7 @@
 #include <covey/client/trainer.hpp>
 #include <covey/models/engine.hpp>
 
+#include "contribution.hpp"
 #include "plan_encodings.hpp"
 
 namespace covey::client {
@@ -47,18 +48,31 @@ Result<TrainedUpdate> EchoTrainer::train(const TrainingTask& task, const Trainin
     value = kLargest * (2 * unit - 1);
   }
 
+  // A strategy that divides by a sum of scalars (q-FedAvg) needs them positive. One that is not
+  // built in cannot be asked, and most have none.
+  std::vector<double> scalars;
+  const auto strategy = strategies::Registry::with_built_ins().make(task.plan.strategy,
+                                                                    task.plan.strategy_parameters);
+  if (strategy) scalars.assign((*strategy)->num_scalars(), 1.0);
+  if (control.steps_done) control.steps_done->store(1, std::memory_order_relaxed);
+  if (needs_privacy(task.plan)) {
+    const auto secrets = privacy::system_secrets();
+    return make_private(task, layout_,
+                        {.update = update.span(),
+                         .weights = {.weight = 1, .scalars = std::move(scalars)},
+                         .num_examples = 1,
+                         .steps = 1,
+                         .train_loss = 0},
+                        *secrets);
+  }
+
   TrainedUpdate trained;
   trained.update = encode(encodings.update, layout_, update.span());
   trained.digest = sha256(trained.update.span());
   trained.weight = 1;
   trained.num_examples = 1;
   trained.steps = 1;
-  // A strategy that divides by a sum of scalars (q-FedAvg) needs them positive. One that is not
-  // built in cannot be asked, and most have none.
-  const auto strategy = strategies::Registry::with_built_ins().make(task.plan.strategy,
-                                                                    task.plan.strategy_parameters);
-  if (strategy) trained.scalars.assign((*strategy)->num_scalars(), 1.0);
-  if (control.steps_done) control.steps_done->store(1, std::memory_order_relaxed);
+  trained.scalars = std::move(scalars);
   return trained;
 }
 

@@ -65,6 +65,8 @@ std::string_view Participant::phase_name() const {
       return "training";
     case Phase::kUploading:
       return "uploading";
+    case Phase::kAggregating:
+      return "aggregating";
     case Phase::kFinished:
       return "finished";
   }
@@ -267,7 +269,8 @@ void Participant::settle(Step step, bool heard) {
   const bool up = link_ == Link::kUp;
   const bool owed = up && (phase_ == Phase::kGreeting || phase_ == Phase::kCheckingIn ||
                            phase_ == Phase::kDownloading || phase_ == Phase::kUploading ||
-                           (phase_ == Phase::kTraining && progress_unanswered_));
+                           ((phase_ == Phase::kTraining || phase_ == Phase::kAggregating) &&
+                            progress_unanswered_));
   if (!owed) {
     answer_by_.reset();
   } else if (heard || !answer_by_) {

@@ -17,6 +17,7 @@ constexpr Duration kProgressGap = 250ms;
 /// First pause after a declined task; doubles with every further one.
 constexpr Duration kDeclinePause = 1s;
 
+/// The same work, in whichever attempt to sum it.
 bool same(const Assignment& a, const Assignment& b) {
   return a.run == b.run && a.round == b.round && a.model == b.model &&
          a.model_size == b.model_size && a.plan == b.plan;
@@ -29,7 +30,8 @@ bool contains(const std::vector<std::string>& names, const std::string& name) {
 }  // namespace
 
 bool Participant::working() const {
-  return phase_ == Phase::kDownloading || phase_ == Phase::kTraining || phase_ == Phase::kUploading;
+  return phase_ == Phase::kDownloading || phase_ == Phase::kTraining ||
+         phase_ == Phase::kUploading || phase_ == Phase::kAggregating;
 }
 
 bool Participant::is_task(RunId run, RoundNumber round) const {
@@ -44,7 +46,10 @@ std::uint32_t Participant::piece_bytes() const {
 
 void Participant::on_message(Step step, Assignment assignment) {
   if (task_ && same(task_->assignment, assignment)) {
-    if (working()) return;  // crossed with a CheckIn
+    if (working() && task_->assignment.aggregation == assignment.aggregation) {
+      return;  // crossed with a CheckIn
+    }
+    restart_aggregation(assignment.aggregation);
     task_->assignment.report_within = assignment.report_within;
     return resume_task(step);
   }
@@ -65,6 +70,7 @@ Result<void> Participant::acceptable(const Assignment& assignment) {
   if (!conditions.compressors.empty() && !contains(conditions.compressors, plan.compressor)) {
     return failed("this device cannot encode updates with \"" + plan.compressor + "\"");
   }
+  COVEY_TRY(private_enough(plan));
   COVEY_TRY(plan_model(plan));
   if (planned_->bytes && assignment.model_size != *planned_->bytes) {
     return failed(fmt::format("the model has {} bytes, the plan's network takes {}",
@@ -293,6 +299,7 @@ void Participant::on(Step step, TrainingFinished event) {
 // ---- report and upload
 
 void Participant::report(Step step) {
+  if (task_->trained->packed) return advertise(step);
   phase_ = Phase::kUploading;
   retry_at_.reset();
   heartbeat_at_.reset();  // the next may be due sooner than while training
@@ -308,14 +315,22 @@ void Participant::send_report(Step step) {
   Report message;
   message.run = assignment.run;
   message.round = assignment.round;
+  if (task_->masked) {  // whatever else there is to say is inside
+    message.blob = task_->masked->digest;
+    message.blob_size = task_->masked->bytes.size();
+    step.actions.push_back(Send{std::move(message)});
+    return;
+  }
   message.blob = trained.digest;
   message.blob_size = trained.update.size();
   message.weight = trained.weight;
   message.scalars = trained.scalars;
-  message.num_examples = trained.num_examples;
-  message.steps = trained.steps;
-  message.train_loss = trained.train_loss;
-  message.train_seconds = seconds(task_->train_time);
+  if (!assignment.plan.privacy.enabled()) {
+    message.num_examples = trained.num_examples;
+    message.steps = trained.steps;
+    message.train_loss = trained.train_loss;
+    message.train_seconds = seconds(task_->train_time);
+  }
   step.actions.push_back(Send{std::move(message)});
 }
 
@@ -340,8 +355,8 @@ void Participant::on_message(Step step, UploadGrant grant) {
 
 /// A verdict comes to an upload, or after a reconnect to a report whose answer was lost.
 bool Participant::awaits_verdict(RunId run, RoundNumber round) const {
-  const bool listening =
-      phase_ == Phase::kUploading || phase_ == Phase::kCheckingIn || phase_ == Phase::kWaiting;
+  const bool listening = phase_ == Phase::kUploading || phase_ == Phase::kAggregating ||
+                         phase_ == Phase::kCheckingIn || phase_ == Phase::kWaiting;
   return listening && is_task(run, round) && task_->reported && !task_->decided;
 }
 
@@ -365,6 +380,8 @@ void Participant::on_message(Step step, ReportRejected rejected) {
 /// After a verdict. The update is kept: a server that failed or lost the round asks for it again.
 void Participant::end_task(Step step, RetryWindow retry) {
   task_->decided = true;
+  task_->aggregation.reset();
+  task_->masked.reset();
   violations_ = 0;
   upload_.reset();
   drop_finished_work();

@@ -6,6 +6,7 @@
 #include <limits>
 #include <utility>
 
+#include "contribution.hpp"
 #include "plan_encodings.hpp"
 
 namespace covey::client {
@@ -59,6 +60,10 @@ struct SgdTrainer::Workbench {
                              const TrainingControl& control, const Preparation& preparation);
   Result<SharedBytes> encode_update(const TrainingTask& task, Encoding encoding,
                                     const strategies::LocalOutcome& outcome);
+  Result<TrainedUpdate> make_private(const TrainingTask& task,
+                                     const strategies::LocalOutcome& outcome,
+                                     strategies::Contribution weights, double train_loss,
+                                     privacy::SecretSource& secrets);
 };
 
 Result<void> SgdTrainer::Workbench::use_engine(const TrainingPlan& plan) {
@@ -180,6 +185,22 @@ Result<SharedBytes> SgdTrainer::Workbench::encode_update(const TrainingTask& tas
   return encode(encoding, engine->layout(), update.span(), &random);
 }
 
+Result<TrainedUpdate> SgdTrainer::Workbench::make_private(const TrainingTask& task,
+                                                          const strategies::LocalOutcome& outcome,
+                                                          strategies::Contribution weights,
+                                                          double train_loss,
+                                                          privacy::SecretSource& secrets) {
+  COVEY_ASSIGN(const SharedBytes bytes, encode_update(task, Encoding::kFp32, outcome));
+  ParameterVector update(engine->layout().size());
+  COVEY_TRY(decode(Encoding::kFp32, engine->layout(), bytes.span(), update.span()));
+  Contribution contribution{.update = update.span(),
+                            .weights = std::move(weights),
+                            .num_examples = outcome.num_examples,
+                            .steps = outcome.steps,
+                            .train_loss = train_loss};
+  return client::make_private(task, engine->layout(), std::move(contribution), secrets);
+}
+
 namespace {
 
 /// Epochs that the host leaves time for, or why the task cannot be carried out with them.
@@ -245,11 +266,18 @@ Result<void> check_contribution(const strategies::Contribution& contribution,
 }  // namespace
 
 SgdTrainer::SgdTrainer(const models::DataSet& data, const strategies::Registry& registry,
-                       models::EngineFactory make_engine)
-    : data_(data), registry_(registry), workbench_(std::make_unique<Workbench>()) {
+                       models::EngineFactory make_engine, SecretsFactory make_secrets)
+    : data_(data),
+      registry_(registry),
+      make_secrets_(std::move(make_secrets)),
+      workbench_(std::make_unique<Workbench>()) {
   workbench_->make_engine = std::move(make_engine);
 }
 SgdTrainer::~SgdTrainer() = default;
+
+std::unique_ptr<privacy::SecretSource> system_secrets_for(RoundNumber, ClientId) {
+  return privacy::system_secrets();
+}
 
 Result<TrainedUpdate> SgdTrainer::train(const TrainingTask& task, const TrainingControl& control) {
   const TrainingPlan& plan = task.plan;
@@ -295,6 +323,10 @@ Result<TrainedUpdate> SgdTrainer::train(const TrainingTask& task, const Training
   COVEY_ASSIGN(auto contribution, bench.strategy->weigh(outcome));
   COVEY_TRY(check_contribution(contribution, *bench.strategy));
 
+  if (needs_privacy(plan)) {
+    const auto secrets = make_secrets_(task.round, task.client);
+    return bench.make_private(task, outcome, std::move(contribution), loss.sum / loss.steps, *secrets);
+  }
   TrainedUpdate trained;
   COVEY_ASSIGN(trained.update, bench.encode_update(task, preparation.encodings.update, outcome));
   trained.digest = sha256(trained.update.span());

@@ -36,4 +36,21 @@ std::string_view to_string(RejectReason reason) {
   return "unknown";
 }
 
+std::string_view to_string(ThreatModel model) {
+  switch (model) {
+    case ThreatModel::kNone: return "off";
+    case ThreatModel::kHonestButCurious: return "honest-but-curious";
+    case ThreatModel::kMaliciousServer: return "malicious-server";
+  }
+  return "unknown";
+}
+
+std::string_view to_string(MaskCipher cipher) {
+  switch (cipher) {
+    case MaskCipher::kAes128Ctr: return "aes-128-ctr";
+    case MaskCipher::kChaCha20: return "chacha20";
+  }
+  return "unknown";
+}
+
 }  // namespace covey

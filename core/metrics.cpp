@@ -45,6 +45,24 @@ std::optional<double> rounds_to_target(const std::vector<std::pair<double, doubl
   return std::nullopt;
 }
 
+namespace {
+
+void write_privacy(const RoundMetrics& metrics, nlohmann::ordered_json& line) {
+  if (metrics.secure) {
+    line["secagg_masked"] = metrics.masked;
+    line["secagg_recovered"] = metrics.recovered;
+    line["clipped_coordinates"] = metrics.clipped_coordinates;
+    line["clipped_weights"] = metrics.clipped_weights;
+  }
+  // An epsilon without bound (no noise) is not finite: null.
+  if (metrics.epsilon) line["epsilon"] = *metrics.epsilon;
+  if (metrics.delta) line["delta"] = *metrics.delta;
+  if (metrics.clip_norm) line["clip_norm"] = *metrics.clip_norm;
+  if (metrics.noise_multiplier) line["noise_multiplier"] = *metrics.noise_multiplier;
+}
+
+}  // namespace
+
 std::string to_json_line(const RoundMetrics& metrics) {
   nlohmann::ordered_json line;
   line["round"] = value_of(metrics.round);
@@ -55,13 +73,16 @@ std::string to_json_line(const RoundMetrics& metrics) {
   line["accepted"] = metrics.accepted;
   line["rejected"] = metrics.rejected;
   line["dropped"] = metrics.dropped;
-  line["examples"] = metrics.examples;
-  line["train_loss"] = metrics.train_loss;  // not finite: null
-  line["train_steps"] = metrics.train_steps;
+  if (!metrics.private_figures) {
+    line["examples"] = metrics.examples;
+    line["train_loss"] = metrics.train_loss;  // not finite: null
+    line["train_steps"] = metrics.train_steps;
+  }
   line["bytes_up"] = metrics.bytes_up;
   line["bytes_down"] = metrics.bytes_down;
   if (metrics.accuracy) line["accuracy"] = *metrics.accuracy;
   if (metrics.loss) line["loss"] = *metrics.loss;
+  write_privacy(metrics, line);
   return line.dump();
 }
 

@@ -73,6 +73,7 @@ class RunReader {
                        std::string_view sentence) const;
   Result<void> check_population(const std::string& origin) const;
   Result<void> check_model(const std::string& origin) const;
+  Result<void> check_needs(const std::string& origin) const;
   Result<void> check_client(const std::string& origin) const;
   void choose_model(std::string_view key);
 
@@ -310,15 +311,25 @@ Result<void> RunReader::check_model(const std::string& origin) const {
   return {};
 }
 
-Result<void> RunReader::check_client(const std::string& origin) const {
-  const ClientConfig& client = config.client;
+Result<void> RunReader::check_needs(const std::string& origin) const {
   for (const RunKey& key : run_keys()) {
     const std::string_view need = unmet_need(key, config);
     if (need.empty() || !places_.contains(key.path())) continue;
     return relation_error(origin, key.path(), fmt::format("says nothing without {}", need));
   }
+  return {};
+}
+
+Result<void> RunReader::check_client(const std::string& origin) const {
+  if (const auto problem = privacy_problem(config)) {
+    return relation_error(origin, problem->key, problem->sentence);
+  }
+  const ClientConfig& client = config.client;
   const bool narrow = client.precision == "int8" || client.precision == "bf16";
   if (!narrow || client.compressor == "auto" || client.compressor == client.precision) return {};
+  RunConfig automatic = config;
+  automatic.client.compressor = "auto";
+  if (client.compressor == compressor_of(automatic)) return {};
   return relation_error(
       origin, "client.compressor",
       fmt::format("\"{}\" does not go with client.precision = \"{}\", whose devices hold no "
@@ -329,6 +340,7 @@ Result<void> RunReader::check_client(const std::string& origin) const {
 Result<void> RunReader::check_relations(const std::string& origin) const {
   COVEY_TRY(check_population(origin));
   COVEY_TRY(check_model(origin));
+  COVEY_TRY(check_needs(origin));
   COVEY_TRY(check_client(origin));
   if (config.name.find('/') != std::string::npos || config.name.front() == '.') {
     return relation_error(

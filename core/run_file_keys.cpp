@@ -88,6 +88,11 @@ constexpr double kMaxLogSize = 20;
 constexpr double kMaxConcentration = 1e6;  // equal parts, for any practical purpose
 // Characters of one example: far longer than a recurrent network learns from.
 constexpr double kMaxSteps = 1 << 16;
+// Of a secure sum's coordinate: one bit leaves no step between the clips, and a float has 24.
+constexpr double kMinSumBits = 2;
+constexpr double kMaxSumBits = 24;
+// The adaptive clip norm moves by a factor of e^this a round at most; by more is no adapting.
+constexpr double kMaxClipLearningRate = 10;
 constexpr double kMinFrameBytes = 2048;
 constexpr double kMinChunkBytes = 1024;
 constexpr double kMaxFrameBytes = 1 << 30;
@@ -187,7 +192,8 @@ std::vector<RunKey> selection_keys() {
       number("selection", "fraction-fit", COVEY_AT(selection.fraction_fit), 0, 1),
       count("selection", "min-fit-clients", COVEY_AT(selection.min_fit_clients), 1),
       count("selection", "min-available-clients", COVEY_AT(selection.min_available_clients), 0),
-      choice("selection", "policy", COVEY_AT(selection.policy), {"uniform", "by-examples"}),
+      choice("selection", "policy", COVEY_AT(selection.policy),
+             {"uniform", "by-examples", "poisson"}),
       number("selection", "over-selection", COVEY_AT(selection.over_selection), 1, 100),
       positive(number("selection", "quorum", COVEY_AT(selection.quorum), 0, 1)),
       positive(number("selection", "timeout-s", COVEY_AT(selection.selection_timeout_s), 0,
@@ -202,6 +208,37 @@ std::vector<RunKey> selection_keys() {
       count("selection", "max-uploads", COVEY_AT(selection.max_uploads), 1),
       flag("selection", "require-charging", COVEY_AT(selection.require_charging)),
       flag("selection", "require-unmetered", COVEY_AT(selection.require_unmetered)),
+  };
+}
+
+std::vector<RunKey> privacy_keys() {
+  constexpr std::string_view kSums = "secure-aggregation";
+  return {
+      choice(kSums, "mode", COVEY_AT(secure_aggregation.mode),
+             {"off", "honest-but-curious", "malicious-server"}),
+      choice(kSums, "cipher", COVEY_AT(secure_aggregation.cipher), {"aes-128-ctr", "chacha20"}),
+      choice(kSums, "graph", COVEY_AT(secure_aggregation.graph), {"auto", "complete"}),
+      count(kSums, "bits", COVEY_AT(secure_aggregation.bits), kMinSumBits, kMaxSumBits),
+      positive(number(kSums, "clip", COVEY_AT(secure_aggregation.clip))),
+      positive(number(kSums, "max-weight", COVEY_AT(secure_aggregation.max_weight))),
+      flag(kSums, "rotation", COVEY_AT(secure_aggregation.rotation)),
+      below_high(number(kSums, "dropout", COVEY_AT(secure_aggregation.dropout), 0, 1)),
+      below_high(number(kSums, "corruption", COVEY_AT(secure_aggregation.corruption), 0, 1)),
+
+      choice("privacy", "mechanism", COVEY_AT(privacy.mechanism),
+             {"none", "central-gaussian", "local-gaussian", "discrete-gaussian", "skellam",
+              "dp-ftrl"}),
+      number("privacy", "noise-multiplier", COVEY_AT(privacy.noise_multiplier)),
+      number("privacy", "epsilon", COVEY_AT(privacy.epsilon)),
+      positive(below_high(number("privacy", "delta", COVEY_AT(privacy.delta), 0, 1))),
+      choice("privacy", "clip", COVEY_AT(privacy.clip), {"flat", "per-layer", "adaptive"}),
+      positive(number("privacy", "clip-norm", COVEY_AT(privacy.clip_norm))),
+      positive(below_high(
+          number("privacy", "target-quantile", COVEY_AT(privacy.target_quantile), 0, 1))),
+      positive(number("privacy", "clip-learning-rate", COVEY_AT(privacy.clip_learning_rate), 0,
+                      kMaxClipLearningRate)),
+      choice("privacy", "accountant", COVEY_AT(privacy.accountant), {"pld", "rdp", "zcdp"}),
+      flag("privacy", "amplification", COVEY_AT(privacy.amplification)),
   };
 }
 
@@ -236,6 +273,8 @@ std::vector<RunKey> fleet_and_server_keys() {
           },
           kMaxRate)),
       number("fleet", "dropout", COVEY_AT(fleet.dropout), 0, 1),
+      choice("fleet", "dropout-at", COVEY_AT(fleet.dropout_at),
+             {"training", "sharing", "masking", "unmasking", "any"}),
       number("fleet", "stragglers", COVEY_AT(fleet.stragglers), 0, 1),
       flag("fleet", "codec", COVEY_AT(fleet.codec)),
 
@@ -270,36 +309,13 @@ std::size_t edit_distance(std::string_view a, std::string_view b) {
 std::span<const RunKey> run_keys() {
   static const std::vector<RunKey> keys = [] {
     std::vector<RunKey> all = experiment_keys();
-    for (auto part :
-         {training_keys(), optimizer_keys(), selection_keys(), fleet_and_server_keys()}) {
+    for (auto part : {training_keys(), optimizer_keys(), selection_keys(), privacy_keys(),
+                      fleet_and_server_keys()}) {
       all.insert(all.end(), part.begin(), part.end());
     }
     return all;
   }();
   return keys;
-}
-
-std::string_view unmet_need(const RunKey& key, const RunConfig& config) {
-  if (key.table != "client") return "";
-  const OptimizerKind kind = config.client.optimizer.kind;
-  if (key.name == "momentum") {
-    const bool used = kind == OptimizerKind::kMomentum || kind == OptimizerKind::kNesterov;
-    return used ? "" : "client.optimizer = \"momentum\" or \"nesterov\"";
-  }
-  if (key.name == "beta1" || key.name == "beta2" || key.name == "epsilon") {
-    const bool used = kind == OptimizerKind::kAdam || kind == OptimizerKind::kAdamW;
-    return used ? "" : "client.optimizer = \"adam\" or \"adamw\"";
-  }
-  const ScheduleKind schedule = config.client.schedule.kind;
-  if (key.name == "lr-step") {
-    return schedule == ScheduleKind::kStep ? "" : "client.lr-schedule = \"step\"";
-  }
-  if (key.name == "lr-decay") {
-    const bool used = schedule == ScheduleKind::kStep || schedule == ScheduleKind::kExponential ||
-                      schedule == ScheduleKind::kInverse;
-    return used ? "" : "client.lr-schedule = \"step\", \"exponential\" or \"inverse\"";
-  }
-  return "";
 }
 
 const RunKey* find_run_key(std::string_view table, std::string_view name) {

@@ -3,6 +3,7 @@
 #include <covey/run_config.hpp>
 #include <cstdint>
 #include <limits>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -48,10 +49,18 @@ struct RunKey {
 
 /// Every key, tables together and in the order in which they are written.
 std::span<const RunKey> run_keys();
-/// What a key of the optimiser or the schedule needs to say anything ("client.optimizer = ..."); ""
-/// where it does. A run file that gives such a key is refused, and none is written.
+/// What a key needs of other keys to say anything ("client.optimizer = ..."); "" where it does. A
+/// run file that gives such a key is refused, and none is written.
 std::string_view unmet_need(const RunKey& key, const RunConfig& config);
 const RunKey* find_run_key(std::string_view table, std::string_view name);
+
+/// A sentence about one key, "table.key", and where there is none nothing is wrong.
+struct KeyProblem {
+  std::string key;
+  std::string sentence;
+};
+/// Of what secure aggregation and differential privacy ask of each other and of the client's keys.
+std::optional<KeyProblem> privacy_problem(const RunConfig& config);
 
 /// The known name nearest to `name` by edit distance; "" if none is near.
 std::string nearest_name(std::string_view name, std::span<const std::string> known);

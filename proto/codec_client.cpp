@@ -79,6 +79,16 @@ struct Writer {
     out->set_reason(wire_text(decline.reason));
   }
   void operator()(const StatusRequest&) const { envelope.mutable_status_request(); }
+  void operator()(const AdvertiseKeys& message) const {
+    proto::write(message, envelope.mutable_advertise_keys());
+  }
+  void operator()(const ShareKeys& message) const {
+    proto::write(message, envelope.mutable_share_keys());
+  }
+  void operator()(const ConfirmSurvivors& message) const {
+    proto::write(message, envelope.mutable_confirm_survivors());
+  }
+  void operator()(const Unmask& message) const { proto::write(message, envelope.mutable_unmask()); }
 };
 
 Result<ClientMessage> read(const wire::Hello& in) {
@@ -173,6 +183,14 @@ Result<ClientMessage> decode_client_message(std::span<const std::byte> header,
       return read(envelope->decline());
     case wire::Envelope::kStatusRequest:
       return ClientMessage(StatusRequest{});
+    case wire::Envelope::kAdvertiseKeys:
+      return read_message(envelope->advertise_keys());
+    case wire::Envelope::kShareKeys:
+      return read_message(envelope->share_keys());
+    case wire::Envelope::kConfirmSurvivors:
+      return read_message(envelope->confirm_survivors());
+    case wire::Envelope::kUnmask:
+      return read_message(envelope->unmask());
     case wire::Envelope::kBlobChunk: {
       COVEY_ASSIGN(BlobChunk chunk, read_chunk(envelope->blob_chunk(), std::move(payload)));
       return ClientMessage(std::move(chunk));

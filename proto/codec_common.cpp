@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <limits>
 
@@ -77,6 +78,51 @@ Digest FieldReader::digest(bool present, const std::string& bytes, std::string_v
     std::memcpy(digest.bytes.data(), bytes.data(), digest.bytes.size());
   }
   return digest;
+}
+
+double FieldReader::at_least_zero(bool present, double number, std::string_view field) {
+  if (!present) {
+    fail(field, "missing");
+  } else if (!(std::isfinite(number) && number >= 0)) {
+    fail(field, fmt::format("{} is not a finite number of at least 0", number));
+  }
+  return error_ ? 0 : number;
+}
+
+double FieldReader::above_zero(bool present, double number, std::string_view field) {
+  if (!present) {
+    fail(field, "missing");
+  } else if (!(std::isfinite(number) && number > 0)) {
+    fail(field, fmt::format("{} is not a finite number above 0", number));
+  }
+  return error_ ? 0 : number;
+}
+
+double FieldReader::fraction(bool present, double number, std::string_view field) {
+  if (!present) {
+    fail(field, "missing");
+  } else if (!(number >= 0 && number < 1)) {
+    fail(field, fmt::format("{} is not in [0, 1)", number));
+  }
+  return error_ ? 0 : number;
+}
+
+void FieldReader::fail_length(std::string_view field, std::size_t found, std::size_t wanted) {
+  fail(field, fmt::format("{} bytes, it must have {}", found, wanted));
+}
+
+std::vector<std::byte> FieldReader::bytes(bool present, const std::string& bytes,
+                                          std::string_view field, std::size_t max_bytes) {
+  if (!present) {
+    fail(field, "missing");
+    return {};
+  }
+  if (bytes.size() > max_bytes) {
+    fail(field, fmt::format("{} bytes, at most {} are allowed", bytes.size(), max_bytes));
+    return {};
+  }
+  const auto view = std::as_bytes(std::span(bytes));
+  return {view.begin(), view.end()};
 }
 
 Duration FieldReader::duration(bool present, std::int64_t microseconds, std::string_view field) {
@@ -177,6 +223,22 @@ std::string_view kind_name(wire::Envelope::KindCase kind) {
       return "round_over";
     case wire::Envelope::kStatusReply:
       return "status_reply";
+    case wire::Envelope::kAdvertiseKeys:
+      return "advertise_keys";
+    case wire::Envelope::kShareKeys:
+      return "share_keys";
+    case wire::Envelope::kConfirmSurvivors:
+      return "confirm_survivors";
+    case wire::Envelope::kUnmask:
+      return "unmask";
+    case wire::Envelope::kNeighbourKeys:
+      return "neighbour_keys";
+    case wire::Envelope::kPeerShares:
+      return "peer_shares";
+    case wire::Envelope::kSurvivorSet:
+      return "survivor_set";
+    case wire::Envelope::kSurvivorConfirmations:
+      return "survivor_confirmations";
     case wire::Envelope::KIND_NOT_SET:
       break;
   }

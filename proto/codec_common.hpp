@@ -2,9 +2,11 @@
 
 #include <google/protobuf/arena.h>
 
+#include <array>
 #include <covey/proto/codec.hpp>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -21,6 +23,14 @@ inline constexpr std::size_t kMaxStringBytes = 4 * 1024;
 inline constexpr std::size_t kMaxStatusBytes = 256 * 1024;
 inline constexpr int kMaxListItems = 1024;
 inline constexpr int kMaxLayers = 256;
+/// Neighbours, shares or advertisements of one secure sum: far beyond the thousand devices it is
+/// made for, and the directory of so many (512 KiB) still fits a frame of 1 MiB.
+inline constexpr int kMaxSumDevices = 16 * 1024;
+/// A ciphertext of two shares and its tag; a share alone is smaller.
+inline constexpr std::size_t kMaxSecretBytes = 256;
+/// An ECDSA signature over P-256 in DER has at most 72 bytes, one of Ed25519 64.
+inline constexpr std::size_t kMaxCertificateSignatureBytes = 128;
+inline constexpr std::size_t kMaxSurvivorBytes = 16 * 1024;
 /// Ten years of 365 days: longer than any run, and far enough from overflow to add two of them.
 inline constexpr Duration kMaxDuration = std::chrono::hours(10 * 365 * 24);
 /// Holds any message without lists; larger ones let the arena grow on the heap.
@@ -70,7 +80,28 @@ class FieldReader {
   }
   std::string text(bool present, const std::string& text, std::string_view field,
                    std::size_t max_bytes = kMaxStringBytes);
+  // Finite numbers that have to be there.
+  double at_least_zero(bool present, double number, std::string_view field);
+  double above_zero(bool present, double number, std::string_view field);
+  /// In [0, 1).
+  double fraction(bool present, double number, std::string_view field);
   Digest digest(bool present, const std::string& bytes, std::string_view field);
+  /// Bytes of exactly this length: a key, a signature, a commitment.
+  template <std::size_t N>
+  std::array<std::uint8_t, N> fixed(bool present, const std::string& bytes,
+                                    std::string_view field) {
+    std::array<std::uint8_t, N> value{};
+    if (!present) {
+      fail(field, "missing");
+    } else if (bytes.size() != N) {
+      fail_length(field, bytes.size(), N);
+    } else {
+      std::memcpy(value.data(), bytes.data(), N);
+    }
+    return value;
+  }
+  std::vector<std::byte> bytes(bool present, const std::string& bytes, std::string_view field,
+                               std::size_t max_bytes);
   Duration duration(bool present, std::int64_t microseconds, std::string_view field);
   std::vector<std::string> texts(const google::protobuf::RepeatedPtrField<std::string>& list,
                                  std::string_view field);
@@ -89,6 +120,7 @@ class FieldReader {
 
  private:
   void fail_unknown(std::string_view field, int value);
+  void fail_length(std::string_view field, std::size_t found, std::size_t wanted);
 
   std::string path_;
   std::optional<Error> error_;
@@ -125,12 +157,34 @@ std::vector<std::byte> serialise(const wire::Envelope& envelope);
 std::string wire_text(std::string_view text, std::size_t max_bytes = kMaxStringBytes);
 
 void write_digest(const Digest& digest, std::string* out);
+template <std::size_t N>
+std::string fixed_bytes(const std::array<std::uint8_t, N>& bytes) {
+  return std::string(reinterpret_cast<const char*>(bytes.data()), N);
+}
 
 void write(const RetryWindow& window, wire::RetryWindow* out);
 RetryWindow read_retry(FieldReader& reader, const wire::RetryWindow& in);
 
 void write(const TrainingPlan& plan, wire::TrainingPlan* out);
 TrainingPlan read_plan(FieldReader& reader, const wire::TrainingPlan& in);
+
+void write(const AdvertiseKeys& message, wire::AdvertiseKeys* out);
+void write(const ShareKeys& message, wire::ShareKeys* out);
+void write(const ConfirmSurvivors& message, wire::ConfirmSurvivors* out);
+void write(const Unmask& message, wire::Unmask* out);
+void write(const NeighbourKeys& message, wire::NeighbourKeys* out);
+void write(const PeerShares& message, wire::PeerShares* out);
+void write(const SurvivorSet& message, wire::SurvivorSet* out);
+void write(const SurvivorConfirmations& message, wire::SurvivorConfirmations* out);
+
+Result<ClientMessage> read_message(const wire::AdvertiseKeys& in);
+Result<ClientMessage> read_message(const wire::ShareKeys& in);
+Result<ClientMessage> read_message(const wire::ConfirmSurvivors& in);
+Result<ClientMessage> read_message(const wire::Unmask& in);
+Result<ServerMessage> read_message(const wire::NeighbourKeys& in);
+Result<ServerMessage> read_message(const wire::PeerShares& in);
+Result<ServerMessage> read_message(const wire::SurvivorSet& in);
+Result<ServerMessage> read_message(const wire::SurvivorConfirmations& in);
 
 void write(const BlobChunk& chunk, wire::BlobChunk* out);
 Result<BlobChunk> read_chunk(const wire::BlobChunk& in, SharedBytes payload);

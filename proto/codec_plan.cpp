@@ -107,6 +107,58 @@ OptimizerSpec read_optimizer(FieldReader& reader, const wire::OptimizerSpec& in)
   return read;
 }
 
+void write(const SecureAggregationPlan& plan, wire::SecureAggregationPlan* out) {
+  out->set_threat_model(static_cast<wire::ThreatModel>(plan.threat_model));
+  out->set_cipher(static_cast<wire::MaskCipher>(plan.cipher));
+  out->set_complete_graph(plan.complete_graph);
+  out->set_bits(plan.bits);
+  out->set_clip(plan.clip);
+  out->set_max_weight(plan.max_weight);
+  out->set_rotation(plan.rotation);
+  out->set_max_devices(plan.max_devices);
+  out->set_dropout(plan.dropout);
+  out->set_corruption(plan.corruption);
+}
+
+SecureAggregationPlan read_secure_aggregation(FieldReader& reader,
+                                              const wire::SecureAggregationPlan& in) {
+  SecureAggregationPlan plan;
+  plan.threat_model = reader.known(COVEY_FIELD(in, threat_model), ThreatModel::kNone,
+                                   ThreatModel::kMaliciousServer);
+  plan.cipher =
+      reader.known(COVEY_FIELD(in, cipher), MaskCipher::kAes128Ctr, MaskCipher::kChaCha20);
+  plan.complete_graph = reader.value(COVEY_FIELD(in, complete_graph));
+  plan.bits = reader.value(COVEY_FIELD(in, bits));
+  // 2^b - 2 steps between the clips: one bit leaves none; 24 are a float's.
+  if (plan.bits < 2 || plan.bits > 24) reader.fail("bits", "must be 2 to 24");
+  plan.clip = reader.above_zero(COVEY_FIELD(in, clip));
+  plan.max_weight = plan.enabled() ? reader.above_zero(COVEY_FIELD(in, max_weight))
+                                   : reader.at_least_zero(COVEY_FIELD(in, max_weight));
+  plan.rotation = reader.value(COVEY_FIELD(in, rotation));
+  plan.max_devices = reader.value(COVEY_FIELD(in, max_devices));
+  if (plan.enabled() && plan.max_devices == 0) reader.fail("max_devices", "must be at least 1");
+  plan.dropout = reader.fraction(COVEY_FIELD(in, dropout));
+  plan.corruption = reader.fraction(COVEY_FIELD(in, corruption));
+  return plan;
+}
+
+void write(const PrivacyPlan& plan, wire::PrivacyPlan* out) {
+  out->set_clip(static_cast<wire::ClipKind>(plan.clip));
+  out->set_clip_norm(plan.clip_norm);
+  out->set_noise(static_cast<wire::DeviceNoise>(plan.noise));
+  out->set_noise_stddev(plan.noise_stddev);
+}
+
+PrivacyPlan read_privacy(FieldReader& reader, const wire::PrivacyPlan& in) {
+  PrivacyPlan plan;
+  plan.clip = reader.known(COVEY_FIELD(in, clip), ClipKind::kNone, ClipKind::kAdaptive);
+  plan.clip_norm = plan.enabled() ? reader.above_zero(COVEY_FIELD(in, clip_norm))
+                                  : reader.at_least_zero(COVEY_FIELD(in, clip_norm));
+  plan.noise = reader.known(COVEY_FIELD(in, noise), DeviceNoise::kNone, DeviceNoise::kSkellam);
+  plan.noise_stddev = reader.at_least_zero(COVEY_FIELD(in, noise_stddev));
+  return plan;
+}
+
 }  // namespace
 
 void write(const TrainingPlan& plan, wire::TrainingPlan* out) {
@@ -126,6 +178,11 @@ void write(const TrainingPlan& plan, wire::TrainingPlan* out) {
   out->set_precision(wire_text(plan.precision));
   out->set_compressor(wire_text(plan.compressor));
   out->set_max_update_norm(plan.max_update_norm);
+  // Left out they are the defaults, and a plan without privacy is as small as it was.
+  if (plan.secure_aggregation != SecureAggregationPlan{}) {
+    write(plan.secure_aggregation, out->mutable_secure_aggregation());
+  }
+  if (plan.privacy != PrivacyPlan{}) write(plan.privacy, out->mutable_privacy());
 }
 
 TrainingPlan read_plan(FieldReader& reader, const wire::TrainingPlan& in) {
@@ -154,6 +211,15 @@ TrainingPlan read_plan(FieldReader& reader, const wire::TrainingPlan& in) {
   plan.precision = reader.text(COVEY_FIELD(in, precision));
   plan.compressor = reader.text(COVEY_FIELD(in, compressor));
   plan.max_update_norm = reader.value(COVEY_FIELD(in, max_update_norm));
+  if (in.has_secure_aggregation()) {
+    reader.part(COVEY_FIELD(in, secure_aggregation), [&](const auto& part) {
+      plan.secure_aggregation = read_secure_aggregation(reader, part);
+    });
+  }
+  if (in.has_privacy()) {
+    reader.part(COVEY_FIELD(in, privacy),
+                [&](const auto& part) { plan.privacy = read_privacy(reader, part); });
+  }
   return plan;
 }
 

@@ -34,6 +34,9 @@ struct Writer {
     write_digest(assignment.model, out->mutable_model());
     out->set_model_size(assignment.model_size);
     out->set_report_within_us(assignment.report_within.count());
+    if (assignment.aggregation != AggregationId{}) {
+      out->set_aggregation(fixed_bytes(assignment.aggregation.bytes));
+    }
   }
   void operator()(const BlobChunk& chunk) const {
     proto::write(chunk, envelope.mutable_blob_chunk());
@@ -72,6 +75,18 @@ struct Writer {
     out->set_run(value_of(over.run));
     out->set_round(value_of(over.round));
     proto::write(over.retry, out->mutable_retry());
+  }
+  void operator()(const NeighbourKeys& message) const {
+    proto::write(message, envelope.mutable_neighbour_keys());
+  }
+  void operator()(const PeerShares& message) const {
+    proto::write(message, envelope.mutable_peer_shares());
+  }
+  void operator()(const SurvivorSet& message) const {
+    proto::write(message, envelope.mutable_survivor_set());
+  }
+  void operator()(const SurvivorConfirmations& message) const {
+    proto::write(message, envelope.mutable_survivor_confirmations());
   }
   void operator()(const StatusReply& reply) const {
     // A document cannot be cut like a sentence; an operator is told instead of refused.
@@ -118,6 +133,9 @@ Result<ServerMessage> read(const wire::Assignment& in) {
   assignment.model = reader.digest(COVEY_FIELD(in, model));
   assignment.model_size = reader.value(COVEY_FIELD(in, model_size));
   assignment.report_within = reader.duration(COVEY_FIELD(in, report_within_us));
+  if (in.has_aggregation()) {
+    assignment.aggregation.bytes = reader.fixed<16>(COVEY_FIELD(in, aggregation));
+  }
   return finish<Assignment, ServerMessage>(reader, std::move(assignment));
 }
 
@@ -218,6 +236,14 @@ Result<ServerMessage> decode_server_message(std::span<const std::byte> header,
       return read(envelope->round_over());
     case wire::Envelope::kStatusReply:
       return read(envelope->status_reply());
+    case wire::Envelope::kNeighbourKeys:
+      return read_message(envelope->neighbour_keys());
+    case wire::Envelope::kPeerShares:
+      return read_message(envelope->peer_shares());
+    case wire::Envelope::kSurvivorSet:
+      return read_message(envelope->survivor_set());
+    case wire::Envelope::kSurvivorConfirmations:
+      return read_message(envelope->survivor_confirmations());
     case wire::Envelope::kBlobChunk: {
       COVEY_ASSIGN(BlobChunk chunk, read_chunk(envelope->blob_chunk(), std::move(payload)));
       return ServerMessage(std::move(chunk));

@@ -28,7 +28,7 @@ void Cohort::begin(RoundNumber round, const std::vector<ClientId>& clients, Time
 void Cohort::clear() {
   round_ = RoundNumber{};
   members_.clear();
-  accepted_ = rejected_ = left_ = 0;
+  accepted_ = rejected_ = left_ = missed_ = 0;
 }
 
 Member* Cohort::find(ClientId client) {
@@ -44,6 +44,8 @@ void Cohort::decide(Member& member, MemberState outcome) {
     ++accepted_;
   } else if (outcome == MemberState::kRejected) {
     ++rejected_;
+  } else if (outcome == MemberState::kMissed) {
+    ++missed_;
   } else {
     ++left_;
   }

@@ -9,6 +9,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace covey::server {
@@ -22,6 +23,7 @@ enum class MemberState : std::uint8_t {
   kAccepted,
   kRejected,
   kLeft,  ///< declined, or asked for other work after the round had closed
+  kMissed,  ///< not there for a step of the secure sum
 };
 
 /// One selected device of the round.
@@ -31,6 +33,8 @@ struct Member {
   Time last_heard{};
   std::optional<ConnectionId> connection;             ///< live, and the device holds the task on it
   std::optional<Report> report;                       ///< the latest
+  /// On which connection it was last sent which step of the secure sum.
+  std::optional<std::pair<ConnectionId, std::uint8_t>> told = std::nullopt;
   RejectReason rejection = RejectReason::kMalformed;  ///< kRejected only
   std::string rejection_text;
 
@@ -52,7 +56,7 @@ class Cohort {
   std::span<Member> members() { return members_; }
   std::span<const Member> members() const { return members_; }
 
-  /// Ends an undecided member's part in the round: kAccepted, kRejected or kLeft.
+  /// Ends an undecided member's part in the round: kAccepted, kRejected, kLeft or kMissed.
   void decide(Member& member, MemberState outcome);
 
   std::size_t size() const { return members_.size(); }
@@ -60,7 +64,8 @@ class Cohort {
   std::size_t rejected() const { return rejected_; }
   /// Declined the task, or asked for other work.
   std::size_t left() const { return left_; }
-  std::size_t undecided() const { return size() - accepted_ - rejected_ - left_; }
+  std::size_t missed() const { return missed_; }
+  std::size_t undecided() const { return size() - accepted_ - rejected_ - left_ - missed_; }
   /// No undecided member was heard since `moment`, and none waits for the server. O(size).
   bool all_silent_since(Time moment) const;
   /// Fills in what the accepted reports say, summed in order of clients: equal for any order of
@@ -73,6 +78,7 @@ class Cohort {
   std::size_t accepted_ = 0;
   std::size_t rejected_ = 0;
   std::size_t left_ = 0;
+  std::size_t missed_ = 0;
 };
 
 }  // namespace covey::server

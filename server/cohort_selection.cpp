@@ -115,6 +115,15 @@ std::vector<ClientId> draw_by_examples(const std::vector<Candidate>& pool, std::
   return drawn;
 }
 
+std::vector<ClientId> draw_poisson(const std::vector<Candidate>& pool, double rate,
+                                   RandomStream random) {
+  std::vector<ClientId> drawn;
+  for (const Candidate& candidate : pool) {
+    if (random.uniform() < rate) drawn.push_back(candidate.client);
+  }
+  return drawn;
+}
+
 }  // namespace
 
 SelectionSizes selection_sizes(const SelectionConfig& config, std::uint32_t population) {
@@ -134,8 +143,17 @@ std::size_t cohort_size(std::size_t goal, double over_selection, std::size_t poo
   return std::min(pool, std::max(goal, ceil_product(over_selection, goal)));
 }
 
+std::uint32_t largest_cohort(const SelectionConfig& config, std::uint32_t population) {
+  const std::uint32_t everyone = std::max(population, config.min_available_clients);
+  if (selection_policy(config.policy) == SelectionPolicy::kPoisson) return everyone;
+  const SelectionSizes sizes = selection_sizes(config, population);
+  return static_cast<std::uint32_t>(
+      cohort_size(sizes.goal, config.over_selection, std::max<std::size_t>(everyone, sizes.goal)));
+}
+
 SelectionPolicy selection_policy(std::string_view name) {
   if (name == "by-examples") return SelectionPolicy::kByExamples;
+  if (name == "poisson") return SelectionPolicy::kPoisson;
   COVEY_ASSERT(name == "uniform");
   return SelectionPolicy::kUniform;
 }
@@ -146,9 +164,18 @@ std::vector<ClientId> draw_cohort(std::vector<Candidate> pool, std::size_t count
   sort_by_client(pool);
   RandomStream random(draw.seed, RandomPurpose::kSelection, draw.round,
                       static_cast<ClientId>(draw.attempt));
-  std::vector<ClientId> drawn = draw.policy == SelectionPolicy::kByExamples
-                                    ? draw_by_examples(pool, count, random)
-                                    : draw_uniform(std::move(pool), count, random);
+  std::vector<ClientId> drawn;
+  switch (draw.policy) {
+    case SelectionPolicy::kUniform:
+      drawn = draw_uniform(std::move(pool), count, random);
+      break;
+    case SelectionPolicy::kByExamples:
+      drawn = draw_by_examples(pool, count, random);
+      break;
+    case SelectionPolicy::kPoisson:
+      drawn = draw_poisson(pool, draw.rate, random);
+      break;
+  }
   std::ranges::sort(drawn);
   return drawn;
 }

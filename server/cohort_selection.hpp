@@ -32,6 +32,7 @@ enum class SelectionPolicy : std::uint8_t {
   kUniform,     ///< every waiting device alike
   kByExamples,  ///< sequential draws, each with probability proportional to num_examples of those
                 ///< left
+  kPoisson,   ///< each of the pool independently with probability `rate`
 };
 /// A policy's name in a run file; an unknown one is a bug, since the run file's reader refuses it.
 SelectionPolicy selection_policy(std::string_view name);
@@ -44,11 +45,12 @@ struct SelectionDraw {
   /// an attempt draws afresh and the first one draws what a run without failures draws.
   std::uint32_t attempt = 0;
   SelectionPolicy policy = SelectionPolicy::kUniform;
+  double rate = 0;  ///< kPoisson only
 };
 
 /// Draws `count` of the pool without replacement; sorted by client. Depends only on the draw's name
 /// and the set of candidates, not on their order. Uniform: O(pool); by examples: O(pool + count log
-/// pool).
+/// pool). Poisson: `count` says nothing, and nobody may be drawn.
 std::vector<ClientId> draw_cohort(std::vector<Candidate> pool, std::size_t count,
                                   const SelectionDraw& draw);
 

@@ -79,6 +79,7 @@ RoundCoordinator::State::State(CoordinatorOptions options_in, RunState state_in)
   if (state_in.metrics) metrics = *state_in.metrics;
   last_accuracy = metrics.accuracy;
   last_loss = metrics.loss;
+  privacy = std::move(state_in.privacy);
 }
 
 RoundCoordinator::RoundCoordinator(CoordinatorOptions options, RunState state)
@@ -118,7 +119,9 @@ void RoundCoordinator::State::start(Time now, Actions& actions) {
 }
 
 void RoundCoordinator::State::settle(Time now, Actions& actions) {
-  if (phase == Phase::kReporting) {
+  if (summing()) {
+    settle_sum(now, actions);
+  } else if (phase == Phase::kReporting) {
     if (cohort.undecided() == 0 || cohort.accepted() >= goal) closing = true;
     if (closing && outstanding == 0) close_reporting(now, actions);
   }
@@ -161,7 +164,9 @@ void RoundCoordinator::State::configure(Time now, Actions& actions) {
   goal = std::min(sizes.goal, pool);
   const auto clients = draw_cohort(roster.candidates(),
                                    cohort_size(goal, options.config.selection.over_selection, pool),
-                                   {options.config.seed, round(), attempt, policy});
+                                   {options.config.seed, round(), attempt, policy,
+                                    options.config.selection.fraction_fit});
+  if (policy == SelectionPolicy::kPoisson) goal = std::max<std::size_t>(clients.size(), 1);
   quorum = std::min(sizes.quorum, clients.size());
   cohort.begin(round(), clients, now);
   slots.clear();
@@ -170,6 +175,11 @@ void RoundCoordinator::State::configure(Time now, Actions& actions) {
   metrics.round = round();
   metrics.started = now;
   deadline = now + times.round_deadline;
+  round_plan = options.plan;
+  round_plan.learning_rate =
+      static_cast<float>(learning_rate_of(options.config, value_of(round())));  // by its schedule
+  if (privacy) round_plan.privacy = privacy->plan;
+  begin_sum();
   actions.reserve(actions.size() + clients.size() + 2);
   actions.emplace_back(BeginSum{round()});
   for (Member& member : cohort.members()) {
@@ -211,21 +221,30 @@ void RoundCoordinator::State::check_liveness(Time now, Actions& actions) {
     actions.emplace_back(Close{connection->id});
     disconnect(*connection);
   }
-  if (cohort.accepted() >= reports_needed() && cohort.all_silent_since(now - times.silence())) {
-    closing = true;
-  }
+  const bool advertising =
+      summing() && sum->step() == privacy::SecAggServer::Step::kAdvertise;
+  const std::size_t here =
+      advertising ? cohort.undecided() - unadvertised() : cohort.accepted();
+  if (here >= reports_needed() && cohort.all_silent_since(now - times.silence())) closing = true;
   liveness_at = now + times.heartbeat;
 }
 
 /// A device that declines, because its training failed, must not hold up the others: the quorum is of
-/// those that did not. At least one report.
+/// those that did not. At least one report. Where the devices make the noise, fewer than the quorum would
+/// bring less of it than is counted on.
 std::size_t RoundCoordinator::State::reports_needed() const {
+  const DeviceNoise noise = round_plan.privacy.noise;
+  if (noise == DeviceNoise::kDiscreteGaussian || noise == DeviceNoise::kSkellam) {
+    return std::max<std::size_t>(sizes.quorum, 1);
+  }
+  if (policy == SelectionPolicy::kPoisson && cohort.size() == 0) return 0;  // nobody was drawn
   return std::max<std::size_t>(std::min(quorum, cohort.size() - cohort.left()), 1);
 }
 
-void RoundCoordinator::State::close_reporting(Time now, Actions& actions) {
+void RoundCoordinator::State::end_reporting(Actions& actions) {
   deadline.reset();
   liveness_at.reset();
+  step_at.reset();
   for (Member& member : cohort.members()) {
     if (!member.undecided()) continue;
     withdraw(member);
@@ -235,9 +254,13 @@ void RoundCoordinator::State::close_reporting(Time now, Actions& actions) {
   closing = false;
   cohort.tally(metrics);
   phase = Phase::kCommit;
+}
+
+void RoundCoordinator::State::close_reporting(Time now, Actions& actions) {
+  end_reporting(actions);
   if (cohort.accepted() >= reports_needed()) {
     awaiting = Awaiting::kStrategy;
-    actions.emplace_back(ApplyStrategy{round()});
+    actions.emplace_back(ApplyStrategy{round(), nullptr});
     return;
   }
   actions.emplace_back(
@@ -251,7 +274,8 @@ void RoundCoordinator::State::close_reporting(Time now, Actions& actions) {
 
 void RoundCoordinator::State::arm_timer(Actions& actions) {
   std::optional<Time> earliest;
-  for (const auto& due : {selection_at, selection_opens, deadline, liveness_at, store_again}) {
+  for (const auto& due :
+       {selection_at, selection_opens, deadline, liveness_at, step_at, store_again}) {
     if (due && (!earliest || *due < *earliest)) earliest = due;
   }
   if (!earliest || earliest == timer) return;
@@ -276,7 +300,9 @@ std::string RoundCoordinator::State::status_json(Time now) const {
     status.rejected = cohort.rejected();
     for (const Member& member : cohort.members()) {
       const bool away = member.undecided() && roster.find_device(member.client) == nullptr;
-      if (away || member.state == MemberState::kLeft) ++status.dropped;
+      const bool out =
+          member.state == MemberState::kLeft || member.state == MemberState::kMissed;
+      if (away || out) ++status.dropped;
     }
   }
   status.uploading = slots.active();
@@ -285,6 +311,8 @@ std::string RoundCoordinator::State::status_json(Time now) const {
   status.loss = last_loss;
   status.model = model_digest;
   if (deadline) status.deadline_s = seconds(*deadline - now);
+  if (summing()) status.secure_step = to_string(sum->step());
+  if (privacy) status.epsilon = privacy->spent.epsilon;
   return to_json(status);
 }
 

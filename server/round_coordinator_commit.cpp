@@ -28,6 +28,15 @@ void RoundCoordinator::State::on(Time now, StrategyApplied& event, Actions& acti
         failed(fmt::format("the strategy returned {} bytes for a model of {}",
                            event.model->parameters.size(), model.parameters.size()));
   }
+  if (event.privacy) note_privacy(std::move(*event.privacy));
+  if (event.figures) {
+    metrics.examples = event.figures->examples;
+    metrics.train_steps = event.figures->steps;
+    metrics.train_loss = event.figures->train_loss;
+    metrics.clipped_coordinates = event.figures->clipped_coordinates;
+    metrics.clipped_weights = event.figures->clipped_weights;
+  }
+  if (event.culprit) barred.insert(*event.culprit);
   if (!event.model.ok()) {
     actions.emplace_back(Note{
         fmt::format("round {} abandoned: {}", value_of(round()), event.model.error().message)});
@@ -35,6 +44,15 @@ void RoundCoordinator::State::on(Time now, StrategyApplied& event, Actions& acti
     return;
   }
   commit(now, std::move(*event.model), actions);
+}
+
+void RoundCoordinator::State::note_privacy(PrivacyStatus status) {
+  metrics.private_figures = true;
+  metrics.epsilon = status.spent.epsilon;
+  metrics.delta = status.spent.delta;
+  metrics.noise_multiplier = status.noise_multiplier;
+  metrics.clip_norm = round_plan.privacy.clip_norm;
+  privacy = std::move(status);
 }
 
 void RoundCoordinator::State::on(Time now, RoundStored& event, Actions& actions) {
@@ -125,6 +143,12 @@ void RoundCoordinator::State::go_on(Time now, Actions& actions) {
     finish({true, fmt::format("round {} reached the target accuracy {}", value_of(committed),
                               config.target_accuracy)},
            RefusalReason::kRunFinished, actions);
+  } else if (privacy && !privacy->allows_another) {
+    finish({true, fmt::format("the privacy budget is spent: epsilon {:.4g} after {} rounds, one more "
+                              "would take {:.4g} (delta {:.3g})",
+                              privacy->spent.epsilon, value_of(committed),
+                              privacy->spent.epsilon_next, privacy->spent.delta)},
+           RefusalReason::kRunFinished, actions);
   } else {
     enter_selection(now);
   }
@@ -162,6 +186,7 @@ void RoundCoordinator::State::dismiss_everyone(RefusalReason reason, const std::
   selection_opens.reset();
   deadline.reset();
   liveness_at.reset();
+  step_at.reset();
   store_again.reset();
   slots.clear();
   cohort.clear();

@@ -131,10 +131,16 @@ void RoundCoordinator::State::on_message(Time now, Connection& connection, Check
     // Whatever the device was doing on this connection, it has put it down.
     withdraw(*member);
     member->connection.reset();
-    if (member->undecided() && reporting()) {
+    if ((member->undecided() && reporting()) || in_sum(*member)) {
       assign(now, *member, connection, actions);
       return;
     }
+  }
+  if (barred.contains(connection.client)) {
+    roster.leave_pool(connection);
+    send(connection.id, RetryLater{times.busy, "this device's shares kept a sum from being unmasked"},
+         actions);
+    return;
   }
   const DeviceConditions& conditions = message.conditions;
   if (auto reason = ineligible(conditions)) {
@@ -154,12 +160,9 @@ void RoundCoordinator::State::on_message(Time now, Connection& connection, Check
 void RoundCoordinator::State::assign(Time now, Member& member, Connection& connection,
                                      Actions& actions) {
   member.connection = connection.id;
-  TrainingPlan plan = options.plan;
-  plan.learning_rate =
-      static_cast<float>(learning_rate_of(options.config, value_of(round())));  // by its schedule
+  const Duration left = deadline ? std::max(*deadline - now, Duration(0)) : Duration(0);
   send(connection.id,
-       Assignment{run, round(), std::move(plan), sent_digest, model.sent.size(),
-                  std::max(*deadline - now, Duration(0))},
+       Assignment{run, round(), round_plan, sent_digest, model.sent.size(), left, aggregation},
        actions);
 }
 
@@ -220,24 +223,31 @@ void RoundCoordinator::State::on_message(Time, Connection& connection, BlobReque
 void RoundCoordinator::State::on_message(Time, Connection& connection, Progress& message,
                                          Actions& actions) {
   const Member* member = cohort.find(connection.client);
-  const bool wanted = reporting() && message.run == run && message.round == cohort.round() &&
-                      member != nullptr && member->undecided();
+  const bool wanted = message.run == run && message.round == cohort.round() && member != nullptr &&
+                      ((reporting() && member->undecided()) || in_sum(*member));
   send(connection.id, ProgressReply{message.run, message.round, wanted}, actions);
 }
 
 void RoundCoordinator::State::on_message(Time, Connection& connection, Decline& message,
                                          Actions& actions) {
   Member* member = cohort.find(connection.client);
-  if (member == nullptr || !reporting()) return;
+  if (member == nullptr || !(reporting() || in_sum(*member))) return;
   if (message.run != run || message.round != cohort.round()) return;
+  const std::string said = fmt::format("client {} declined round {}: {}",
+                                       value_of(connection.client), value_of(message.round),
+                                       printable(message.reason));
+  if (summing()) sum->leave(connection.client);
+  if (summing() && member->accepted()) {  // its update stays in the sum; it reveals nothing
+    member->connection.reset();
+    actions.emplace_back(Note{said});
+    return;
+  }
   if (!member->undecided() || member->state == MemberState::kJudging) return;
   withdraw(*member);
   drop_upload(*member, actions);
   member->connection.reset();
   cohort.decide(*member, MemberState::kLeft);
-  actions.emplace_back(
-      Note{fmt::format("client {} declined round {}: {}", value_of(connection.client),
-                       value_of(message.round), printable(message.reason))});
+  actions.emplace_back(Note{said});
 }
 
 }  // namespace covey::server

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <covey/server/round_coordinator.hpp>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 
@@ -15,7 +16,8 @@ namespace covey::server {
 
 /// The coordinator's insides: round_coordinator.cpp has the phases up to the closing of a round,
 /// round_coordinator_commit.cpp what follows and the end of the run, round_coordinator_devices.cpp
-/// what a connection says, round_coordinator_uploads.cpp how an update comes in.
+/// what a connection says, round_coordinator_uploads.cpp how an update comes in,
+/// round_coordinator_sum.cpp the steps of a secure sum around that.
 struct RoundCoordinator::State {
   /// The run file's figures as the state machine uses them.
   struct Times {
@@ -68,12 +70,21 @@ struct RoundCoordinator::State {
   std::optional<double> last_accuracy;
   std::optional<double> last_loss;
 
+  TrainingPlan round_plan;               ///< as this round's devices are sent it
+  std::optional<PrivacyStatus> privacy;  ///< with differential privacy
+  // The secure sum of the round in progress.
+  std::optional<privacy::SecAggServer> sum;
+  AggregationId aggregation;    ///< this attempt's name
+  std::size_t faults_told = 0;  ///< of sum->faults()
+  std::set<ClientId> barred;    ///< dealt shares that do not fit together: out of the run
+
   // Internal deadlines; the one timer stands at the earliest.
   std::optional<Time> selection_at;  ///< kSelection: the timeout
   std::optional<Time>
       selection_opens;              ///< kSelection: no round starts before (after an abandoned one)
   std::optional<Time> deadline;     ///< kReporting
   std::optional<Time> liveness_at;  ///< kReporting: look for silent devices and stalled uploads
+  std::optional<Time> step_at;      ///< kReporting: a step of the secure sum waits until then
   std::optional<Time> store_again;  ///< kCommit: the store failed; when it is tried again
   std::optional<Time> timer;        ///< what the driver was last told
   std::uint32_t store_failures = 0;  ///< in a row
@@ -81,6 +92,7 @@ struct RoundCoordinator::State {
   RoundNumber round() const { return next(committed); }
   bool over() const { return phase == Phase::kStopping || phase == Phase::kFinished; }
   bool reporting() const { return phase == Phase::kReporting && !closing; }
+  bool summing() const { return phase == Phase::kReporting && sum.has_value(); }
 
   // ---- phases: round_coordinator.cpp
   void start(Time now, Actions& actions);
@@ -95,12 +107,14 @@ struct RoundCoordinator::State {
   void check_liveness(Time now, Actions& actions);
   std::size_t reports_needed() const;
   void close_reporting(Time now, Actions& actions);
+  void end_reporting(Actions& actions);
   void arm_timer(Actions& actions);
   std::string status_json(Time now) const;
 
   // ---- commit and the end: round_coordinator_commit.cpp
   void commit(Time now, std::optional<EncodedModel> new_model, Actions& actions);
   void on(Time now, StrategyApplied& event, Actions& actions);
+  void note_privacy(PrivacyStatus status);
   void on(Time now, RoundStored& event, Actions& actions);
   CommitRound commit_action() const;
   void store_failed(Time now, const Error& error, Actions& actions);
@@ -132,6 +146,26 @@ struct RoundCoordinator::State {
   void assign(Time now, Member& member, Connection& connection, Actions& actions);
   std::optional<std::string> ineligible(const DeviceConditions& conditions) const;
   RetryWindow full_pool_window() const;
+
+  // ---- the secure sum: round_coordinator_sum.cpp
+  void begin_sum();
+  void settle_sum(Time now, Actions& actions);
+  bool step_over(Time now);
+  void close_step(Time now, Actions& actions);
+  void send_step(Member& member, Actions& actions);
+  void miss(Member& member, Actions& actions);
+  void expel(Member& member, const Error& error, Actions& actions);
+  void unmask(Actions& actions, Time now);
+  void abandon_sum(Time now, const std::string& reason, Actions& actions);
+  void tell_faults(Actions& actions);
+  bool in_sum(const Member& member) const;
+  std::size_t unadvertised() const;
+  std::uint32_t recovered() const;
+  Member* member_in_sum(Connection& connection, const AggregationRound& message, Actions& actions);
+  void on_message(Time now, Connection& connection, AdvertiseKeys& message, Actions& actions);
+  void on_message(Time now, Connection& connection, ShareKeys& message, Actions& actions);
+  void on_message(Time now, Connection& connection, ConfirmSurvivors& message, Actions& actions);
+  void on_message(Time now, Connection& connection, Unmask& message, Actions& actions);
 
   // ---- updates: round_coordinator_uploads.cpp
   void on_message(Time now, Connection& connection, Report& message, Actions& actions);

@@ -25,6 +25,10 @@ void RoundCoordinator::State::on_message(Time, Connection& connection, Report& m
   }
   switch (member->state) {
     case MemberState::kAccepted:
+      if (summing()) {  // the answer comes when the sum is unmasked
+        member->connection = connection.id;
+        return;
+      }
       if (message.blob == member->report->blob) {
         send(connection.id, ReportAccepted{run, message.round, times.retry}, actions);
         return;
@@ -35,6 +39,8 @@ void RoundCoordinator::State::on_message(Time, Connection& connection, Report& m
     case MemberState::kJudging:  // the judgement is the answer
       member->connection = connection.id;
       return;
+    case MemberState::kMissed:
+      return turn_down(RejectReason::kLate, "the device missed a step of the secure sum");
     case MemberState::kLeft:
       return turn_down(RejectReason::kLate, "the device had declined this round");
     case MemberState::kWorking:
@@ -46,6 +52,11 @@ void RoundCoordinator::State::on_message(Time, Connection& connection, Report& m
   if (!reporting()) {
     member->connection.reset();
     return turn_down(RejectReason::kLate, "the round is closed");
+  }
+  if (summing() && (sum->step() != privacy::SecAggServer::Step::kMask ||
+                    !sum->awaits(connection.client))) {
+    return refuse(connection, RefusalReason::kProtocol,
+                  "a report before the masked update was asked for", actions);
   }
   if (auto fault = fault_of(message)) {
     member->connection = connection.id;
@@ -265,6 +276,7 @@ void RoundCoordinator::State::accept(Member& member, Actions& actions) {
   drop_upload(member, actions);
   metrics.bytes_up += member.report->blob_size;
   cohort.decide(member, MemberState::kAccepted);
+  if (summing()) return sum->add_masked_input(member.client);  // it is still needed to unmask
   if (!member.connection) return;
   send(*member.connection, ReportAccepted{run, cohort.round(), times.retry}, actions);
   member.connection.reset();
@@ -278,6 +290,7 @@ void RoundCoordinator::State::reject(Member& member, RejectReason reason, std::s
                                         value_of(member.client), value_of(cohort.round()),
                                         to_string(reason), text)});
   cohort.decide(member, MemberState::kRejected);
+  if (summing()) sum->leave(member.client);
   member.rejection = reason;
   member.rejection_text = text;
   if (!member.connection) return;

@@ -12,7 +12,7 @@ nlohmann::ordered_json number_or_null(const std::optional<double>& number) {
 }  // namespace
 
 std::string to_json(const Status& status) {
-  const nlohmann::ordered_json json = {
+  nlohmann::ordered_json json = {
       {"phase", to_string(status.phase)},
       {"run", value_of(status.run)},
       {"round", value_of(status.round)},
@@ -34,6 +34,8 @@ std::string to_json(const Status& status) {
       {"model_sha256", status.model.hex()},
       {"deadline_s", number_or_null(status.deadline_s)},
   };
+  if (!status.secure_step.empty()) json["secure_step"] = status.secure_step;
+  if (status.epsilon) json["epsilon"] = *status.epsilon;
   return json.dump();
 }
 

@@ -31,6 +31,8 @@ struct Status {
   std::optional<double> loss;
   Digest model;
   std::optional<double> deadline_s;  ///< until the round's deadline
+  std::string secure_step;           ///< of a secure sum: "advertise", ...; else empty
+  std::optional<double> epsilon;     ///< spent so far
 };
 
 /// One JSON object, in one line.

@@ -51,7 +51,9 @@ void insert_metrics(SQLite::Database& connection, const RoundMetrics& metrics, b
       connection,
       "INSERT INTO rounds(round, committed, started_us, ended_us, selected, accepted, "
       "rejected, dropped, examples, train_loss, train_steps, bytes_up, bytes_down, "
-      "accuracy, loss) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)");
+      "accuracy, loss, secure, masked, recovered, clipped_coordinates, clipped_weights, epsilon, "
+      "delta, clip_norm, noise_multiplier, private_figures) "
+      "VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)");
   insert.bind(1, value_of(metrics.round));
   insert.bind(2, committed ? 1 : 0);
   insert.bind(3, std::int64_t{metrics.started.time_since_epoch().count()});
@@ -67,6 +69,16 @@ void insert_metrics(SQLite::Database& connection, const RoundMetrics& metrics, b
   insert.bind(13, to_column(metrics.bytes_down));
   bind_optional(insert, 14, metrics.accuracy);
   bind_optional(insert, 15, metrics.loss);
+  insert.bind(16, metrics.secure ? 1 : 0);
+  insert.bind(17, metrics.masked);
+  insert.bind(18, metrics.recovered);
+  insert.bind(19, to_column(metrics.clipped_coordinates));
+  insert.bind(20, metrics.clipped_weights);
+  bind_optional(insert, 21, metrics.epsilon);
+  bind_optional(insert, 22, metrics.delta);
+  bind_optional(insert, 23, metrics.clip_norm);
+  bind_optional(insert, 24, metrics.noise_multiplier);
+  insert.bind(25, metrics.private_figures ? 1 : 0);
   insert.exec();
 }
 
@@ -88,6 +100,16 @@ RoundMetrics read_metrics(const SQLite::Statement& row) {
   metrics.bytes_down = from_column(row.getColumn(12).getInt64());
   metrics.accuracy = optional_of(row.getColumn(13));
   metrics.loss = optional_of(row.getColumn(14));
+  metrics.secure = row.getColumn(15).getInt() == 1;
+  metrics.masked = row.getColumn(16).getUInt();
+  metrics.recovered = row.getColumn(17).getUInt();
+  metrics.clipped_coordinates = from_column(row.getColumn(18).getInt64());
+  metrics.clipped_weights = row.getColumn(19).getUInt();
+  metrics.epsilon = optional_of(row.getColumn(20));
+  metrics.delta = optional_of(row.getColumn(21));
+  metrics.clip_norm = optional_of(row.getColumn(22));
+  metrics.noise_multiplier = optional_of(row.getColumn(23));
+  metrics.private_figures = row.getColumn(24).getInt() == 1;
   return metrics;
 }
 
@@ -260,7 +282,8 @@ Result<std::vector<RoundMetrics>> Store::load_metrics() {
         database.connection,
         "SELECT round, committed, started_us, ended_us, selected, accepted, rejected, "
         "dropped, examples, train_loss, train_steps, bytes_up, bytes_down, accuracy, "
-        "loss FROM rounds ORDER BY sequence");
+        "loss, secure, masked, recovered, clipped_coordinates, clipped_weights, epsilon, delta, "
+        "clip_norm, noise_multiplier, private_figures FROM rounds ORDER BY sequence");
     std::vector<RoundMetrics> rounds;
     while (row.executeStep()) rounds.push_back(read_metrics(row));
     return rounds;

@@ -19,7 +19,7 @@ namespace {
 // "COVY" in ASCII; marks the file as ours (https://sqlite.org/fileformat2.html#application_id).
 constexpr int kApplicationId = 0x434f5659;
 // Raise with every change of the tables below.
-constexpr int kSchemaVersion = 1;
+constexpr int kSchemaVersion = 2;
 
 constexpr const char* kSchema = R"sql(
 CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -48,14 +48,24 @@ CREATE TABLE rounds(
   bytes_up INTEGER NOT NULL,
   bytes_down INTEGER NOT NULL,
   accuracy REAL,
-  loss REAL);
+  loss REAL,
+  secure INTEGER NOT NULL,
+  masked INTEGER NOT NULL,
+  recovered INTEGER NOT NULL,
+  clipped_coordinates INTEGER NOT NULL,
+  clipped_weights INTEGER NOT NULL,
+  epsilon REAL,
+  delta REAL,
+  clip_norm REAL,
+  noise_multiplier REAL,
+  private_figures INTEGER NOT NULL);
 CREATE UNIQUE INDEX committed_rounds ON rounds(round) WHERE committed = 1;
 CREATE TABLE snapshots(
   round INTEGER PRIMARY KEY,     -- 0: the initial model
   model_sha256 BLOB NOT NULL,
   model BLOB NOT NULL,           -- fp32, little-endian
   state_sha256 BLOB NOT NULL,
-  state BLOB NOT NULL);          -- of the strategy, fp32, little-endian
+  state BLOB NOT NULL);          -- of the strategy and the privacy mechanism, fp32, little-endian
 )sql";
 
 std::string reason_of(int error) { return std::generic_category().message(error); }

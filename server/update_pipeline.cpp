@@ -62,7 +62,8 @@ Result<void> check_start(const ParameterVector& model, std::span<const float> st
 }  // namespace
 
 Result<UpdatePipeline::Format> UpdatePipeline::Format::of(const TrainingPlan& plan,
-                                                          ModelLayout layout) {
+                                                          ModelLayout layout,
+                                                          std::size_t num_scalars) {
   Format format;
   format.layout = std::move(layout);
   COVEY_ASSIGN(format.model, model_encoding(plan.precision));
@@ -73,22 +74,41 @@ Result<UpdatePipeline::Format> UpdatePipeline::Format::of(const TrainingPlan& pl
   }
   format.update = *update;
   format.max_update_norm = plan.max_update_norm;
+  format.seed = plan.seed;
+  format.privacy = plan.privacy;
+  if (plan.secure_aggregation.enabled()) {
+    COVEY_ASSIGN(format.sum,
+                 privacy::SumFormat::make(plan.secure_aggregation, plan.privacy,
+                                          format.layout.size(),
+                                          privacy::num_sum_scalars(plan.privacy, num_scalars)));
+  }
   return format;
+}
+
+std::size_t UpdatePipeline::Format::reported_scalars(std::size_t strategy_scalars) const {
+  if (sum) return 0;
+  return privacy.enabled() ? privacy::num_sum_scalars(privacy, 0) : strategy_scalars;
 }
 
 Result<UpdatePipeline> UpdatePipeline::make(std::unique_ptr<strategies::Strategy> strategy,
                                             ParameterVector model, std::vector<float> state,
-                                            Format format) {
+                                            Format format, PipelinePrivacy privacy) {
   if (strategy == nullptr) return invalid_argument("an update pipeline needs a strategy");
   COVEY_TRY(check_start(model, state, format));
-  const std::size_t state_size = strategy->state_size(model.size());
-  if (state.empty()) state.assign(state_size, 0.0f);
-  if (state.size() != state_size) {
+  const std::size_t strategy_state = strategy->state_size(model.size());
+  const std::size_t state_size =
+      strategy_state + (privacy.release ? privacy.release->state_size() : 0);
+  if (!state.empty() && state.size() != state_size) {
     return invalid_argument(fmt::format(
         "the strategy '{}' keeps {} floats of state for this model, but {} were given: they "
         "belong to another strategy or model",
         strategy->name(), state_size, state.size()));
   }
+
+  if (privacy.release && !state.empty()) {
+    COVEY_TRY(privacy.release->restore(std::span(state).subspan(strategy_state)));
+  }
+  state.resize(strategy_state);
 
   UpdatePipeline pipeline;
   pipeline.sum_strategy_ = dynamic_cast<strategies::SumStrategy*>(strategy.get());
@@ -98,21 +118,35 @@ Result<UpdatePipeline> UpdatePipeline::make(std::unique_ptr<strategies::Strategy
         fmt::format("the strategy '{}' derives from neither SumStrategy nor IndividualStrategy",
                     strategy->name()));
   }
-  if (pipeline.sum_strategy_ != nullptr) pipeline.sum_ = strategies::ExactSum(model.size());
+  if (format.sum && pipeline.sum_strategy_ == nullptr) {
+    return invalid_argument(
+        fmt::format("strategy {} must see each update, and secure aggregation shows only their sum; "
+                    "leave one of them (secure-aggregation.mode = \"off\")",
+                    strategy->name()));
+  }
+  if (format.sum) {
+    pipeline.packed_sum_.resize(format.sum->packed.words());
+  } else if (pipeline.sum_strategy_ != nullptr) {
+    pipeline.sum_ = strategies::ExactSum(model.size());
+  }
   pipeline.strategy_ = std::move(strategy);
   pipeline.model_ = std::move(model);
   pipeline.state_ = std::move(state);
   pipeline.format_ = std::move(format);
+  pipeline.privacy_ = std::move(privacy);
   pipeline.begin();
   return pipeline;
 }
 
-void UpdatePipeline::begin() {
+void UpdatePipeline::begin(RoundNumber round) {
+  round_ = round;
   counted_.clear();
   sum_.clear();
   weight_ = {};
-  scalars_.assign(strategy_->num_scalars(), {});
+  scalars_.assign(format_.reported_scalars(strategy_->num_scalars()), {});
   kept_.clear();
+  std::ranges::fill(packed_sum_, 0);
+  unmasked_ = false;
 }
 
 std::optional<UpdatePipeline::Rejection> UpdatePipeline::check_report(ClientId client,
@@ -128,11 +162,18 @@ std::optional<UpdatePipeline::Rejection> UpdatePipeline::check_report(ClientId c
     return Rejection{RejectReason::kMalformed,
                      fmt::format("the report's weight is {:.6g}, below 0", report.weight)};
   }
-  if (report.scalars.size() != strategy_->num_scalars()) {
-    return Rejection{
-        RejectReason::kMalformed,
-        fmt::format("the report carries {} scalars, the strategy '{}' sums {}",
-                    report.scalars.size(), strategy_->name(), strategy_->num_scalars())};
+  if (const std::size_t expected = format_.reported_scalars(strategy_->num_scalars());
+      report.scalars.size() != expected) {
+    return Rejection{RejectReason::kMalformed,
+                     fmt::format("the report carries {} scalars, {} are summed",
+                                 report.scalars.size(), expected)};
+  }
+  if (!format_.sum && format_.privacy.enabled()) {
+    const auto half = [](double scalar) { return std::fabs(scalar) == 0.5; };
+    if (report.weight != 1 || !std::ranges::all_of(report.scalars, half)) {
+      return Rejection{RejectReason::kMalformed,
+                       "under differential privacy every device weighs the same"};
+    }
   }
   if (!std::ranges::all_of(report.scalars, [](double scalar) { return std::isfinite(scalar); })) {
     return Rejection{RejectReason::kNotFinite, "a scalar of the report is not finite"};
@@ -148,22 +189,53 @@ Result<std::span<const float>> UpdatePipeline::view(const SharedBytes& bytes) {
   return std::span<const float>(decoded_.span());
 }
 
-std::optional<UpdatePipeline::Rejection> UpdatePipeline::judge(ClientId client,
-                                                               const Report& report,
-                                                               const SharedBytes& bytes) {
-  if (auto rejection = check_report(client, report)) return rejection;
+std::optional<UpdatePipeline::Rejection> UpdatePipeline::check_bytes(
+    const Report& report, const SharedBytes& bytes) const {
   const std::size_t expected = format_.update_size();
   if (bytes.size() != expected || report.blob_size != expected) {
     return Rejection{
         RejectReason::kWrongSize,
         fmt::format("the update has {} bytes (announced: {}), as {} an update of this model has {}",
-                    bytes.size(), report.blob_size, to_string(format_.update), expected)};
+                    bytes.size(), report.blob_size,
+                    format_.sum ? "a masked sum" : to_string(format_.update), expected)};
   }
   if (const Digest digest = sha256(bytes.span()); digest != report.blob) {
     return Rejection{RejectReason::kMalformed,
                      fmt::format("the update's SHA-256 is {}, announced was {}", digest.hex(),
                                  report.blob.hex())};
   }
+  return std::nullopt;
+}
+
+std::optional<UpdatePipeline::Rejection> UpdatePipeline::judge(ClientId client,
+                                                               const Report& report,
+                                                               const SharedBytes& bytes) {
+  if (auto rejection = check_report(client, report)) return rejection;
+  if (auto rejection = check_bytes(report, bytes)) return rejection;
+  if (!format_.sum) {
+    if (auto rejection = judge_plain(client, report, bytes)) return rejection;
+  } else if (counted_.size() == format_.sum->plan.max_devices) {
+    return Rejection{RejectReason::kServerFailed,
+                     fmt::format("the round's sum is full: it holds {} updates", counted_.size())};
+  } else {
+    privacy::add_packed(format_.sum->packed, bytes.span(), packed_sum_);
+  }
+  counted_.insert(client);
+  return std::nullopt;
+}
+
+/// Devices clip; under differential privacy a device that does not would be noticed by the noise.
+double UpdatePipeline::norm_limit() const {
+  constexpr double kRounding = 1 + 1e-5;  // of single precision, over any number of coordinates
+  const bool central = format_.privacy.enabled() && format_.privacy.noise == DeviceNoise::kNone;
+  if (!central) return format_.max_update_norm;
+  const double clip = kRounding * privacy_.release->device_plan().clip_norm;
+  return format_.max_update_norm > 0 ? std::min(clip, format_.max_update_norm) : clip;
+}
+
+std::optional<UpdatePipeline::Rejection> UpdatePipeline::judge_plain(ClientId client,
+                                                                     const Report& report,
+                                                                     const SharedBytes& bytes) {
   const auto decoded = view(bytes);
   if (!decoded.ok()) {
     return Rejection{RejectReason::kMalformed,
@@ -174,19 +246,15 @@ std::optional<UpdatePipeline::Rejection> UpdatePipeline::judge(ClientId client,
   if (!std::isfinite(norm)) {
     return Rejection{RejectReason::kNotFinite, "the update has a value that is not finite"};
   }
-  if (format_.max_update_norm > 0 && norm > format_.max_update_norm) {
-    return Rejection{RejectReason::kOverNorm,
-                     fmt::format("the update's l2 norm is {:.6g}, the limit is {:.6g}", norm,
-                                 format_.max_update_norm)};
+  if (const double limit = norm_limit(); limit > 0 && norm > limit) {
+    return Rejection{
+        RejectReason::kOverNorm,
+        fmt::format("the update's l2 norm is {:.6g}, the limit is {:.6g}", norm, limit)};
   }
-  if (sum_strategy_ != nullptr) {
-    if (auto rejection = add_to_sums(report, update)) return rejection;
-  } else {
-    const bool as_it_lies = update.data() != decoded_.data();
-    SharedBytes kept = as_it_lies ? bytes : encode_fp32(update);
-    kept_.emplace(client, Kept{std::move(kept), report.weight});
-  }
-  counted_.insert(client);
+  if (sum_strategy_ != nullptr) return add_to_sums(report, update);
+  const bool as_it_lies = update.data() != decoded_.data();
+  SharedBytes kept = as_it_lies ? bytes : encode_fp32(update);
+  kept_.emplace(client, Kept{std::move(kept), report.weight});
   return std::nullopt;
 }
 
@@ -220,32 +288,8 @@ std::optional<UpdatePipeline::Rejection> UpdatePipeline::add_to_sums(
   return std::nullopt;
 }
 
-Result<void> UpdatePipeline::run_strategy(strategies::ServerModel model) {
-  // A strategy may come from a plug-in; what it throws must not take the server down.
-  try {
-    if (individual_strategy_ != nullptr) {
-      std::vector<strategies::IndividualUpdate> updates;
-      updates.reserve(kept_.size());
-      for (const auto& [client, kept] : kept_) {
-        updates.push_back({client, as_floats(kept.bytes), kept.weight});
-      }
-      return individual_strategy_->aggregate(updates, model);
-    }
-    std::vector<double> vector(format_.layout.size());
-    sum_.read(vector);
-    strategies::Sum sum{.vector = vector,
-                        .weight = weight_.read(),
-                        .scalars = {},
-                        .count = static_cast<std::uint32_t>(counted_.size())};
-    for (const auto& scalar : scalars_) sum.scalars.push_back(scalar.read());
-    return sum_strategy_->apply(sum, model);
-  } catch (const std::exception& exception) {
-    return failed(exception.what());
-  }
-}
-
 Result<EncodedModel> UpdatePipeline::apply() {
-  if (counted_.empty())
+  if (counted_.empty() && !privacy_.release)
     return failed("no update was accepted in this round: the model stays as it is");
   const auto refused = [this](Error error) {
     return with_context(

@@ -43,6 +43,16 @@ Result<void> plan_model(Experiment& experiment, const TrainingPlan& plan, const 
   return {};
 }
 
+/// Under differential privacy nobody may foresee who is drawn in a round, which follows from the run's
+/// seed: devices are given another one that does not tell it.
+std::uint64_t seed_for_devices(std::uint64_t seed) {
+  const std::string text = "covey: the devices' seed of run " + std::to_string(seed);
+  const Digest digest = sha256(std::as_bytes(std::span(text)));
+  std::uint64_t derived = 0;
+  for (int i = 0; i < 8; ++i) derived = derived << 8 | digest.bytes[static_cast<std::size_t>(i)];
+  return derived;
+}
+
 Result<Experiment> assemble(const RunConfig& config, const std::string& data_directory,
                             models::FederatedData data, std::vector<models::Shard> shards,
                             const ModelSource& source) {
@@ -63,6 +73,10 @@ Result<Experiment> assemble(const RunConfig& config, const std::string& data_dir
   plan.max_update_norm = config.selection.max_update_norm;
 
   const auto population = static_cast<std::uint32_t>(shards.size());
+  COVEY_ASSIGN(plan.secure_aggregation,
+               secure_aggregation_plan_of(config,
+                                          server::largest_cohort(config.selection, population)));
+  if (config.privacy.mechanism != "none") plan.seed = seed_for_devices(config.seed);
   const std::uint32_t wanted =
       std::max(config.selection.min_available_clients, config.selection.min_fit_clients);
   if (wanted > population) {
@@ -129,18 +143,42 @@ Result<void> Experiment::check_strategy(const strategies::Strategy& strategy) co
                           " does not keep; set client.precision to fp32");
 }
 
-server::CoordinatorOptions Experiment::coordinator_options(
-    const strategies::Strategy& strategy) const {
-  server::CoordinatorOptions options;
-  options.config = config;
-  options.plan = plan;
-  options.population = population();
-  options.num_scalars = strategy.num_scalars();
-  const auto compressor = encoding_named(plan.compressor);
-  COVEY_ASSERT(compressor.has_value());  // the run file names one of them
-  options.update_size = encoded_size(*compressor, layout);
-  options.evaluates = !data.test.empty();
-  return options;
+Result<ServerParts> make_server_parts(const Experiment& experiment,
+                                      std::unique_ptr<strategies::Strategy> strategy,
+                                      ServerStart start) {
+  COVEY_TRY(experiment.check_strategy(*strategy));
+  const RunConfig& config = experiment.config;
+  const std::size_t num_scalars = strategy->num_scalars();
+  TrainingPlan plan = experiment.plan;
+  privacy::PrivateRelease::Run run;
+  run.config = config.privacy;
+  run.selection = config.selection;
+  run.secure_aggregation = plan.secure_aggregation;
+  run.num_rounds = config.num_rounds;
+  run.population = experiment.population();
+  run.dimension = experiment.layout.size();
+  run.sum_strategy = dynamic_cast<strategies::SumStrategy*>(strategy.get()) != nullptr;
+  run.num_scalars = num_scalars;
+  run.strategy = std::string(strategy->name());
+  COVEY_ASSIGN(auto release, privacy::PrivateRelease::make(run));
+  if (release) plan.privacy = release->device_plan();
+  COVEY_ASSIGN(auto format,
+               server::UpdatePipeline::Format::of(plan, experiment.layout, num_scalars));
+
+  server::CoordinatorOptions coordinator;
+  coordinator.config = config;
+  coordinator.plan = plan;
+  coordinator.population = experiment.population();
+  coordinator.num_scalars = format.reported_scalars(num_scalars);
+  coordinator.update_size = format.update_size();
+  coordinator.evaluates = !experiment.data.test.empty();
+  coordinator.make_aggregation_id = std::move(start.make_aggregation_id);
+  COVEY_ASSIGN(auto pipeline,
+               server::UpdatePipeline::make(
+                   std::move(strategy), std::move(start.model), std::move(start.state),
+                   std::move(format),
+                   {std::move(release), std::move(start.secrets), start.threads}));
+  return ServerParts{std::move(pipeline), std::move(coordinator)};
 }
 
 Result<strategies::Registry> load_registry(const RunConfig& config) {

@@ -11,21 +11,26 @@ constexpr std::size_t kFramePrefix = 8;  // bytes in front of every frame on the
 // A round that fails so often will not succeed: at 99% failures each, one in 23,000 would get here.
 constexpr std::uint32_t kMostAbandoned = 1000;
 
-client::ParticipantOptions participant_options(const Experiment& experiment, std::uint32_t device,
-                                               std::uint32_t request_bytes) {
+}  // namespace
+
+client::ParticipantOptions Fleet::participant_options(DeviceIndex device,
+                                                      std::uint32_t request_bytes,
+                                                      const DeviceIdentities& identities) const {
   client::ParticipantOptions options;
   options.client = static_cast<ClientId>(device);
-  options.seed = experiment.config.seed;
-  options.conditions.num_examples = experiment.shards[device].train.size();
+  options.seed = experiment_.config.seed;
+  options.conditions.num_examples = experiment_.shards[device].train.size();
   options.conditions.agent_version = "covey-simulator";
   options.conditions.precisions = models::supported_precisions();
   options.conditions.compressors = {"fp32", "bf16", "int8"};
   options.request_bytes = request_bytes;
   options.keep_finished_work = false;  // memory of the cohort's size; training again gives the same bytes
+  options.credentials = identities.of(options.client);
+  options.make_secrets = [seed = options.seed, client = options.client](const auto& round) {
+    return secrets_of(seed, client, round);
+  };
   return options;
 }
-
-}  // namespace
 
 Fleet::Fleet(const Experiment& experiment, const strategies::Registry& registry,
              const SimulationOptions& options, Server server)
@@ -34,12 +39,16 @@ Fleet::Fleet(const Experiment& experiment, const strategies::Registry& registry,
       pipeline_(std::move(server.pipeline)),
       coordinator_(server.coordinator, std::move(server.state)),
       spool_(server::make_memory_spool()),
-      pool_(experiment.data.train, registry, experiment.make_engine, options.threads),
+      pool_(experiment.data.train, registry, experiment.make_engine,
+            [seed = experiment.config.seed](RoundNumber round, ClientId client) {
+              return privacy::seeded_secrets(seed, round, client);
+            },
+            options.threads),
       evaluator_(std::move(server.evaluator)) {
   devices_.resize(experiment.population());
   for (DeviceIndex i = 0; i < devices_.size(); ++i) {
     devices_[i].participant = std::make_unique<client::Participant>(
-        participant_options(experiment, i, server.coordinator.config.server.chunk_bytes));
+        participant_options(i, server.coordinator.config.server.chunk_bytes, server.identities));
     devices_[i].traits =
         draw_traits(experiment.config.fleet, experiment.config.seed, static_cast<ClientId>(i));
   }
@@ -93,6 +102,8 @@ void Fleet::on(ToServer& event) {
 
 void Fleet::on(ToDevice& event) {
   if (devices_[event.device].connection != event.connection) return;
+  const LeavesIn step = devices_[event.device].leaves_in;
+  if (step != LeavesIn::kTraining && begins(step, event.message)) return leave(event.device);
   tell_device(event.device, client::Received{std::move(event.message)});
 }
 
@@ -211,6 +222,8 @@ void Fleet::carry_out(DeviceIndex index, client::Actions& actions) {
       start_training(index, std::move(start->task));
     } else if (std::holds_alternative<client::CancelTraining>(action)) {
       cancel_training(index);
+    } else if (auto* masking = std::get_if<client::MaskUpdate>(&action)) {
+      mask(index, *masking);
     }  // Note and Finished: a simulated device has no log, and nothing else to stop
   }
 }
@@ -241,9 +254,12 @@ void Fleet::start_training(DeviceIndex index, client::TrainingTask task) {
       static_cast<double>(experiment_.shards[index].train.size()) * static_cast<double>(epochs);
   training.took = from_seconds(examples * experiment_.training_flops_per_example() /
                                device.traits.flops_per_s);
-  RandomStream dropout = misfortune(index, RandomPurpose::kDropout);
-  if (dropout.uniform() < fleet.dropout) {
+  device.leaves_in = leaves_in(experiment_.config, task.round, static_cast<ClientId>(index),
+                               device.tasks_of_round);
+  if (device.leaves_in == LeavesIn::kTraining) {
     training.leaves = true;
+    RandomStream dropout = misfortune(index, RandomPurpose::kDropout);
+    dropout.uniform();  // whether
     training.took = from_seconds(seconds(training.took) * dropout.uniform());
   }
   const Time due = now_ + training.took;
@@ -256,11 +272,8 @@ void Fleet::start_training(DeviceIndex index, client::TrainingTask task) {
 
 RandomStream Fleet::misfortune(DeviceIndex index, RandomPurpose purpose) const {
   const Device& device = devices_[index];
-  RandomStream random(experiment_.config.seed, purpose, device.last_round, static_cast<ClientId>(index));
-  // A round that was abandoned and is tried again draws anew; otherwise the same devices would fail for
-  // ever. Two 64-bit draws is what one task takes.
-  for (std::uint64_t i = 0; i < 2 * device.tasks_of_round; ++i) random.next_u64();
-  return random;
+  return simulation::misfortune(experiment_.config.seed, purpose, device.last_round,
+                                static_cast<ClientId>(index), device.tasks_of_round);
 }
 
 void Fleet::cancel_training(DeviceIndex index) {
@@ -276,13 +289,7 @@ void Fleet::on(const TrainingDone& event) {
   const Training training = std::move(*device.training);
   device.training.reset();
   if (training.leaves) {
-    // Out of reach until the round cannot want it any more.
-    device.offline_until = now_ + from_seconds(experiment_.config.selection.round_deadline_s);
-    if (device.connection) {
-      const ConnectionId connection = *device.connection;
-      queue_.push(now_ + device.traits.latency, LinkDown{event.device, connection, true});
-      queue_.push(now_, LinkDown{event.device, connection, false});
-    }
+    leave(event.device);
     tell_device(event.device, client::TrainingFinished{training.run, training.round,
                                                        failed("the device left"), training.took});
     return;
@@ -354,12 +361,12 @@ std::optional<server::Event> Fleet::compute(server::Action& action) {
     return server::UpdateJudged{judge->key,
                                 pipeline_.judge(judge->key.client, judge->report, *bytes)};
   }
-  if (std::holds_alternative<server::BeginSum>(action)) {
-    pipeline_.begin();
+  if (const auto* begin = std::get_if<server::BeginSum>(&action)) {
+    pipeline_.begin(begin->round);
     return std::nullopt;
   }
-  if (const auto* apply = std::get_if<server::ApplyStrategy>(&action)) {
-    return server::StrategyApplied{apply->round, pipeline_.apply()};
+  if (const auto* applying = std::get_if<server::ApplyStrategy>(&action)) {
+    return server::apply_strategy(pipeline_, *applying, [this] { check_sum(); });
   }
   if (const auto* commit = std::get_if<server::CommitRound>(&action)) {
     return server::RoundStored{commit->metrics.round, {}};

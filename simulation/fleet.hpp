@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <variant>
@@ -13,8 +14,10 @@
 #include <covey/server/update_pipeline.hpp>
 #include <covey/server/upload_spool.hpp>
 #include <covey/simulation/evaluation.hpp>
+#include <covey/simulation/misfortune.hpp>
 #include <covey/simulation/simulate.hpp>
 
+#include "device_identities.hpp"
 #include "event_queue.hpp"
 #include "network_model.hpp"
 #include "training_pool.hpp"
@@ -31,6 +34,7 @@ class Fleet {
     server::CoordinatorOptions coordinator;
     server::RunState state;
     Evaluator evaluator;
+    DeviceIdentities identities;
   };
   Fleet(const Experiment& experiment, const strategies::Registry& registry,
         const SimulationOptions& options, Server server);
@@ -93,6 +97,7 @@ class Fleet {
     std::uint64_t timer_generation = 0;
     Time offline_until{};
     std::optional<Training> training;
+    LeavesIn leaves_in = LeavesIn::kNever;  ///< in the task at hand
     RoundNumber last_round{};            ///< of its last task
     std::uint64_t tasks_of_round = 0;    ///< a round that was abandoned is tried again
   };
@@ -115,6 +120,15 @@ class Fleet {
   void cancel_training(DeviceIndex device);
   RandomStream misfortune(DeviceIndex device, RandomPurpose purpose) const;
 
+  // ---- fleet_secure.cpp
+  static std::unique_ptr<privacy::SecretSource> secrets_of(std::uint64_t seed, ClientId client,
+                                                           const AggregationRound& round);
+  client::ParticipantOptions participant_options(DeviceIndex device, std::uint32_t request_bytes,
+                                                 const DeviceIdentities& identities) const;
+  void mask(DeviceIndex device, client::MaskUpdate& action);
+  void leave(DeviceIndex device);
+  void check_sum();
+
   void tell_server(server::Event event);
   void carry_out(server::Actions& actions);
   void send_down(ConnectionId connection, ServerMessage message);
@@ -128,6 +142,7 @@ class Fleet {
   server::RoundCoordinator coordinator_;
   std::unique_ptr<server::UploadSpool> spool_;
   TrainingPool pool_;
+  std::map<ClientId, SharedBytes> unmasked_;  ///< of the round at hand, where sums are checked
   Evaluator evaluator_;
   EventQueue<Event> queue_;
   std::vector<Device> devices_;

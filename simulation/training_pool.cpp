@@ -5,12 +5,14 @@
 namespace covey::simulation {
 
 TrainingPool::TrainingPool(const models::DataSet& data, const strategies::Registry& registry,
-                           const models::EngineFactory& make_engine, unsigned threads)
+                           const models::EngineFactory& make_engine,
+                           const client::SecretsFactory& make_secrets, unsigned threads)
     // Two results ahead per thread keep every worker busy while the simulation consumes one.
-    : max_ahead_(2 * static_cast<std::size_t>(threads)), own_trainer_(data, registry, make_engine) {
+    : max_ahead_(2 * static_cast<std::size_t>(threads)),
+      own_trainer_(data, registry, make_engine, make_secrets) {
   COVEY_ASSERT(threads >= 1);
   for (unsigned i = 1; i < threads; ++i) {
-    trainers_.push_back(std::make_unique<client::SgdTrainer>(data, registry, make_engine));
+    trainers_.push_back(std::make_unique<client::SgdTrainer>(data, registry, make_engine, make_secrets));
     threads_.emplace_back([this, trainer = trainers_.back().get()] { work(*trainer); });
   }
 }

@@ -36,7 +36,8 @@ class TrainingPool {
 
   /// `threads` counts the calling one, which trains whenever it has to wait.
   TrainingPool(const models::DataSet& data, const strategies::Registry& registry,
-               const models::EngineFactory& make_engine, unsigned threads);
+               const models::EngineFactory& make_engine,
+               const client::SecretsFactory& make_secrets, unsigned threads);
   ~TrainingPool();
   TrainingPool(const TrainingPool&) = delete;
   TrainingPool& operator=(const TrainingPool&) = delete;

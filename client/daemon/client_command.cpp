@@ -10,6 +10,7 @@
 #include <spdlog/spdlog.h>
 
 #include <covey/simulation/experiment.hpp>
+#include <covey/simulation/misfortune.hpp>
 
 #include "client/daemon/device_fleet.hpp"
 #include "simulation/daemon/command_line.hpp"
@@ -31,6 +32,9 @@ struct ClientOptions {
   bool verbose = false;
   bool on_battery = false;
   bool metered = false;
+  bool drop_out = false;
+  std::string require = "none";
+  client::RequiredPrivacy required_privacy;
 };
 
 Result<std::vector<Kit>> load_kits(const ClientOptions& options) {
@@ -97,6 +101,13 @@ Result<client::FleetResult> train_and_take_part(const ClientOptions& options,
     return experiment.shards[static_cast<std::size_t>(value_of(client))].train;
   };
   fleet.num_examples = [&](ClientId client) { return shard(client).size(); };
+  if (options.drop_out) {
+    fleet.drop_out.away = from_seconds(config.selection.round_deadline_s);
+    fleet.drop_out.leaves_at = [&](ClientId client, const ServerMessage& message) {
+      const RoundNumber round = simulation::round_of(message);
+      return simulation::begins(simulation::leaves_in(config, round, client, 0), message);
+    };
+  }
   fleet.make_trainer = [&] {
     return std::make_unique<client::SgdTrainer>(experiment.data.train, registry, experiment.make_engine);
   };
@@ -112,6 +123,12 @@ Result<client::FleetResult> take_part(const ClientOptions& options) {
   fleet.threads = options.threads;
   fleet.charging = !options.on_battery;
   fleet.metered = options.metered;
+  fleet.required_privacy = options.required_privacy;
+  if (options.require == to_string(ThreatModel::kMaliciousServer)) {
+    fleet.required_privacy.threat_model = ThreatModel::kMaliciousServer;
+  } else if (options.require != "none") {
+    fleet.required_privacy.threat_model = ThreatModel::kHonestButCurious;
+  }
   raise_file_limit();
   if (!options.echo) return train_and_take_part(options, std::move(fleet));
   fleet.num_examples = [](ClientId) { return 1; };
@@ -146,6 +163,19 @@ void add_client_command(CLI::App& app, std::function<int()>& run) {
   command->add_flag("--echo", options->echo, "No training: a random update of the model's length");
   command->add_flag("--on-battery", options->on_battery, "Says that this device is not charging");
   command->add_flag("--metered", options->metered, "Says that this device's network is metered");
+  command->add_flag("--drop-out", options->drop_out,
+                    "For tests: fails where the run file's fleet.dropout would make a simulated device fail");
+  command->add_option("--require-secure-aggregation", options->require,
+                      "Declines rounds whose sum is not secure against such a server")
+      ->check(CLI::IsMember({"none", "honest-but-curious", "malicious-server"}))
+      ->capture_default_str();
+  command->add_option("--min-corruption", options->required_privacy.corruption,
+                      "Declines sums that reckon with a smaller share of devices working with the server")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  command->add_option("--min-sum", options->required_privacy.min_devices,
+                      "Declines sums of fewer devices")
+      ->capture_default_str();
   command->add_flag("--verbose", options->verbose, "Logs every step of each device");
   command->footer("Example: covey client examples/03_tls_fleet/run.toml --kit kits/device-0000");
   command->callback([options, &run] {

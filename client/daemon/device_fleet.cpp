@@ -16,10 +16,12 @@ std::uint64_t free_memory() {
   return pages > 0 && bytes > 0 ? static_cast<std::uint64_t>(pages) * static_cast<std::uint64_t>(bytes) : 0;
 }
 
-ParticipantOptions participant_options(ClientId client, std::uint64_t num_examples,
+ParticipantOptions participant_options(ClientId client, std::uint64_t num_examples, const Kit& kit,
                                        const FleetOptions& fleet) {
   ParticipantOptions options;
   options.client = client;
+  options.credentials = kit.credentials;
+  options.required_privacy = fleet.required_privacy;
   std::random_device device;  // devices that restart together should not come back together
   options.seed = (static_cast<std::uint64_t>(device()) << 32) | device();
   options.conditions.num_examples = num_examples;
@@ -57,8 +59,9 @@ Result<FleetResult> take_part(const FleetOptions& options) {
                               " has no examples in this run file's partition");
     }
     drivers.push_back(std::make_unique<Driver>(loop, std::move(dialer),
-                                               participant_options(client, examples, options),
+                                               participant_options(client, examples, kit, options),
                                                trainers, workers, on_finished));
+    drivers.back()->drop_out(options.drop_out);
   }
   running = drivers.size();
   loop.on_termination([&](int) {

@@ -21,6 +21,8 @@ struct FleetOptions {
   unsigned threads = 1;                           ///< that train
   bool charging = true;                           ///< told to the server at check-in
   bool metered = false;
+  RequiredPrivacy required_privacy;               ///< that a plan must keep
+  Driver::DropOut drop_out;                       ///< for tests of a server
   /// Examples a device has, by its certified number; 0 ends the program with a sentence.
   std::function<std::uint64_t(ClientId)> num_examples;
   std::function<std::unique_ptr<Trainer>()> make_trainer;

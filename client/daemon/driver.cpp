@@ -45,7 +45,8 @@ Driver::Driver(transport::EventLoop& loop, std::unique_ptr<transport::Dialer> di
       on_finished_(std::move(on_finished)),
       name_(dialer_->identity().common_name),
       timer_(loop, [this] { tell(TimerFired{}); }),
-      training_watch_(loop, [this] { look_at_training(); }) {}
+      training_watch_(loop, [this] { look_at_training(); }),
+      away_timer_(loop, [this] { connect(); }) {}
 
 Driver::~Driver() {
   *alive_ = false;
@@ -60,7 +61,22 @@ void Driver::start() {
 
 void Driver::stop() { tell(StopRequested{}); }
 
+void Driver::on_message(ServerMessage message) {
+  if (!drop_out_.leaves_at || !drop_out_.leaves_at(dialer_->identity().client, message)) {
+    return tell(Received{std::move(message)});
+  }
+  away_until_ = loop_.now() + drop_out_.away;
+  ++attempt_;
+  if (const auto connection = std::exchange(connection_, nullptr)) {
+    bytes_sent_ += connection->bytes_sent();
+    bytes_received_ += connection->bytes_received();
+    connection->close();
+  }
+  tell(ConnectionLost{"dropping out, as the run file says"});
+}
+
 void Driver::connect() {
+  if (loop_.now() < away_until_) return away_timer_.set(away_until_);
   const std::uint64_t attempt = ++attempt_;
   auto alive = alive_;
   dialer_->connect(
@@ -78,7 +94,7 @@ void Driver::connect() {
              if (!*alive || attempt != attempt_) return;
              auto message = proto::decode_server_message(header, std::move(payload));
              if (message.ok()) {
-               tell(Received{std::move(*message)});
+               on_message(std::move(*message));
                return;
              }
              spdlog::warn("{}: message of the server refused reason=\"{}\"", name_,
@@ -116,6 +132,7 @@ void Driver::finish(Finished finished) {
   finished_ = std::move(finished);
   timer_.cancel();
   training_watch_.cancel();
+  away_timer_.cancel();
   if (on_finished_) on_finished_();
 }
 
@@ -148,6 +165,8 @@ void Driver::carry_out(Actions& actions) {
       if (training_) training_->cancelled = true;
       training_.reset();
       training_watch_.cancel();
+    } else if (auto* masking = std::get_if<MaskUpdate>(&action)) {
+      start_masking(std::move(*masking));
     } else if (const auto* note = std::get_if<Note>(&action)) {
       spdlog::info("{}: {}", name_, note->text);
     } else if (auto* end = std::get_if<Finished>(&action)) {
@@ -179,6 +198,18 @@ void Driver::start_training(TrainingTask task) {
       training_.reset();
       training_watch_.cancel();
       tell(TrainingFinished{training->task.run, training->task.round, std::move(*result), took});
+    });
+  });
+}
+
+void Driver::start_masking(MaskUpdate masking) {
+  auto alive = alive_;
+  workers_.submit([this, alive, masking = std::move(masking), &loop = loop_] {
+    auto masked =
+        std::make_shared<Result<SharedBytes>>(masking.job->run(masking.format, masking.update.span()));
+    if (masked->ok()) static_cast<void>((*masked)->digest());  // hashed here, remembered with the bytes
+    loop.post([this, alive, round = masking.round, masked] {
+      if (*alive) tell(UpdateMasked{round, std::move(*masked)});
     });
   });
 }

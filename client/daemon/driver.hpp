@@ -41,6 +41,14 @@ class Driver {
          std::function<void()> on_finished);
   ~Driver();
 
+  /// For tests of a server: which of its messages the device leaves at instead of answering, and how long
+  /// it then stays away.
+  struct DropOut {
+    std::function<bool(ClientId, const ServerMessage&)> leaves_at = nullptr;
+    Duration away{};
+  };
+  void drop_out(DropOut drop_out) { drop_out_ = std::move(drop_out); }
+
   void start();
   void stop();  ///< politely: declines the task at hand
 
@@ -60,10 +68,12 @@ class Driver {
 
   void connect();
   void on_closed(std::uint64_t attempt, const Error& reason);
+  void on_message(ServerMessage message);
   void finish(Finished finished);
   void tell(Event event);
   void carry_out(Actions& actions);
   void start_training(TrainingTask task);
+  void start_masking(MaskUpdate masking);
   void look_at_training();
 
   transport::EventLoop& loop_;
@@ -75,6 +85,9 @@ class Driver {
   std::string name_;
   transport::Timer timer_;
   transport::Timer training_watch_;
+  transport::Timer away_timer_;
+  DropOut drop_out_;
+  Time away_until_{};
   std::shared_ptr<transport::Connection> connection_;
   std::uint64_t attempt_ = 0;  ///< of connecting; answers of earlier ones are stale
   std::uint32_t refusals_ = 0;  ///< of our certificate, in a row

@@ -212,13 +212,13 @@ std::optional<Event> Driver::compute(const Action& action) {
     auto bytes = spool_->read(judge->key);
     if (!bytes.ok()) return UploadFailed{judge->key, bytes.error()};
     return UpdateJudged{judge->key, pipeline_.judge(judge->key.client, judge->report, *bytes)};
-  } else if (std::holds_alternative<BeginSum>(action)) {
-    pipeline_.begin();
-  } else if (const auto* apply = std::get_if<ApplyStrategy>(&action)) {
-    return StrategyApplied{apply->round, pipeline_.apply()};
+  } else if (const auto* begin = std::get_if<BeginSum>(&action)) {
+    pipeline_.begin(begin->round);
+  } else if (const auto* applying = std::get_if<ApplyStrategy>(&action)) {
+    return apply_strategy(pipeline_, *applying);
   } else if (const auto* commit = std::get_if<CommitRound>(&action)) {
     const auto stored = commit->model ? store_.commit_round(commit->metrics, *commit->model,
-                                                            pipeline_.strategy_state(),
+                                                            pipeline_.state(),
                                                             options_.keep_snapshots)
                                       : store_.record_abandoned(commit->metrics);
     return RoundStored{commit->metrics.round, stored};

@@ -9,7 +9,7 @@
 #include <fstream>
 #include <initializer_list>
 #include <optional>
-#include <sstream>
+#include <span>
 #include <string_view>
 
 namespace covey {
@@ -17,6 +17,18 @@ namespace {
 
 namespace fs = std::filesystem;
 using transport::PeerIdentity;
+
+Result<std::string> text_of_file(const std::string& path) {
+  std::ifstream stream;
+  stream.rdbuf()->pubsetbuf(nullptr, 0);  // a buffer would keep a copy of a key
+  stream.open(path);
+  std::error_code error;
+  std::string text(fs::file_size(path, error), '\0');
+  if (error || !stream.read(text.data(), static_cast<std::streamsize>(text.size()))) {
+    return failed(path + ": cannot be read");
+  }
+  return text;
+}
 
 Result<std::string> existing_file(const fs::path& path) {
   std::error_code error;
@@ -32,12 +44,9 @@ class KitFile {
  public:
   static Result<KitFile> load(const fs::path& path) {
     COVEY_ASSIGN(const std::string name, existing_file(path));
-    std::ifstream stream(path);
-    std::ostringstream text;
-    text << stream.rdbuf();
-    if (!stream) return failed(name + ": cannot be read");
+    COVEY_ASSIGN(const std::string text, text_of_file(name));
     try {
-      return KitFile(name, toml::parse(text.str(), name));
+      return KitFile(name, toml::parse(text, name));
     } catch (const toml::parse_error& error) {
       return malformed(fmt::format("{}:{}: {}", name, error.source().begin.line,
                                    std::string(error.description())));
@@ -50,6 +59,8 @@ class KitFile {
     if (const auto value = node.value_exact<std::string>(); value && !value->empty()) return *value;
     return wrong(key, *node.node(), "must be a text that is not empty");
   }
+
+  bool has(std::string_view key) const { return static_cast<bool>(table_.at_path(key)); }
 
   Result<ClientId> client(std::string_view key) const {
     const auto node = table_.at_path(key);
@@ -96,10 +107,8 @@ class KitFile {
 /// The identity of the kit's own certificate, which must be of `kind`.
 Result<PeerIdentity> own_identity(const std::string& path, PeerIdentity::Kind kind,
                                   std::string_view role) {
-  std::ifstream stream(path);
-  std::ostringstream pem;
-  pem << stream.rdbuf();
-  auto identity = transport::identity_of(pem.str());
+  COVEY_ASSIGN(const std::string pem, text_of_file(path));
+  auto identity = transport::identity_of(pem);
   if (!identity.ok()) return with_context(path, identity.error());
   if (identity->kind != kind) {
     return invalid_argument(fmt::format("{}: this is not the certificate of {}", path, role));
@@ -121,13 +130,60 @@ Result<Kit> read_kit(const KitFile& file, const fs::path& directory) {
   return kit;
 }
 
+/// What is parsed of a file, its errors naming the file.
+template <typename Parse>
+auto parsed_file(const std::string& path, Parse&& parse) -> decltype(parse(path)) {
+  COVEY_ASSIGN(std::string text, text_of_file(path));
+  auto parsed = parse(text);
+  privacy::wipe(std::as_writable_bytes(std::span(text)));  // it may be a key
+  if (!parsed.ok()) return with_context(path, parsed.error());
+  return parsed;
+}
+
+/// Null where the kit has no identity.
+Result<std::shared_ptr<const privacy::DeviceCredentials>> read_credentials(
+    const KitFile& file, const fs::path& directory, const Kit& kit) {
+  constexpr std::string_view kCertificate = "certificates.identity";
+  constexpr std::string_view kKey = "certificates.identity-key";
+  std::string certificate_name = "identity.cert";
+  std::string key_name = "identity.key";
+  if (file.has(kCertificate) || file.has(kKey)) {
+    COVEY_ASSIGN(certificate_name, file.text(kCertificate));
+    COVEY_ASSIGN(key_name, file.text(kKey));
+  } else if (std::error_code error; !fs::exists(directory / certificate_name, error) ||
+                                    !fs::exists(directory / key_name, error)) {
+    return std::shared_ptr<const privacy::DeviceCredentials>();
+  }
+  COVEY_ASSIGN(const std::string certificate_path, existing_file(directory / certificate_name));
+  COVEY_ASSIGN(const std::string key_path, existing_file(directory / key_name));
+  COVEY_ASSIGN(auto certificate,
+               parsed_file(certificate_path, privacy::identity_certificate_from_text));
+  COVEY_ASSIGN(auto identity, parsed_file(key_path, privacy::Identity::from_pem));
+  COVEY_ASSIGN(auto authority,
+               parsed_file(kit.tls.ca, privacy::AuthorityKey::from_certificate_pem));
+  if (certificate.client != kit.client) {
+    return invalid_argument(
+        fmt::format("{}: is the identity of client {}, but the kit is client {}'s",
+                    certificate_path, value_of(certificate.client), value_of(kit.client)));
+  }
+  if (certificate.key != identity.public_key()) {
+    return invalid_argument(fmt::format("{}: is not of the key in {}", certificate_path, key_path));
+  }
+  if (const auto checked = authority.check(certificate); !checked.ok()) {
+    return with_context(certificate_path, checked.error());
+  }
+  return std::make_shared<const privacy::DeviceCredentials>(privacy::DeviceCredentials{
+      std::move(identity), std::move(certificate), std::move(authority)});
+}
+
 }  // namespace
 
 Result<Kit> load_device_kit(const std::string& directory) {
   const fs::path path = fs::path(directory) / "client.toml";
   COVEY_ASSIGN(const KitFile file, KitFile::load(path));
   COVEY_TRY(file.check_keys({"server", "server-name", "client", "certificates", "certificates.ca",
-                             "certificates.certificate", "certificates.key"}));
+                             "certificates.certificate", "certificates.key",
+                             "certificates.identity", "certificates.identity-key"}));
   COVEY_ASSIGN(Kit kit, read_kit(file, directory));
   COVEY_ASSIGN(kit.client, file.client("client"));
   COVEY_ASSIGN(const PeerIdentity identity,
@@ -137,6 +193,7 @@ Result<Kit> load_device_kit(const std::string& directory) {
         fmt::format("{}: says client {}, but {} is the certificate of client {}", path.string(),
                     value_of(kit.client), kit.tls.certificate, value_of(identity.client)));
   }
+  COVEY_ASSIGN(kit.credentials, read_credentials(file, directory, kit));
   return kit;
 }
 

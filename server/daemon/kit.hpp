@@ -1,8 +1,10 @@
 #pragma once
 
 #include <covey/ids.hpp>
+#include <covey/privacy/identity.hpp>
 #include <covey/result.hpp>
 #include <covey/transport/connection.hpp>
+#include <memory>
 #include <string>
 
 namespace covey {
@@ -14,10 +16,14 @@ struct Kit {
   std::string address;      ///< host:port of the server
   std::string server_name;  ///< in the server's certificate
   ClientId client{};        ///< devices
+  /// Devices: what other devices know it by, against a malicious server. Null in a kit without an
+  /// identity: then such rounds are declined.
+  std::shared_ptr<const privacy::DeviceCredentials> credentials;
 };
 
 /// Reads `directory`/client.toml. Errors name file, line and key; also when a file is missing or
-/// the certificate is not this device's.
+/// the certificate or the identity is not this device's. The identity is what the keys
+/// certificates.identity and identity-key name, or identity.cert and identity.key where both exist.
 Result<Kit> load_device_kit(const std::string& directory);
 
 /// Reads `directory`/operator.toml.

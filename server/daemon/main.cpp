@@ -10,6 +10,9 @@
 #include "client/daemon/client_command.hpp"
 #include "models/daemon/export_command.hpp"
 #include "models/daemon/inspect_command.hpp"
+#include "privacy/daemon/bench_keystream_command.hpp"
+#include "privacy/daemon/bench_secagg_command.hpp"
+#include "privacy/daemon/privacy_command.hpp"
 #include "server/daemon/provision_command.hpp"
 #include "server/daemon/server_command.hpp"
 #include "server/daemon/status_command.hpp"
@@ -32,7 +35,11 @@ int main(int argc, char** argv) {
   covey::add_plot_command(app, run);
   covey::add_export_command(app, run);
   covey::add_inspect_command(app, run);
+  covey::add_privacy_command(app, run);
   covey::add_bench_command(app, run);
+  CLI::App& bench = *app.get_subcommand("bench");
+  covey::add_keystream_bench(bench, run);
+  covey::add_secagg_bench(bench, run);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <covey/privacy/identity.hpp>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
@@ -172,6 +173,15 @@ Result<std::string> Authority::approve(const std::string& request_pem,
   COVEY_ASSIGN(std::string pem, transport::sign_request(signer_, request_pem, subject));
   COVEY_TRY(enter(pem));
   return pem;
+}
+
+Result<IdentityCertificate> Authority::certify_identity(ClientId client, const PublicKey& key) {
+  auto certificate = privacy::certify(signer_.key_pem, client, key);
+  if (!certificate.ok()) return with_context(directory_.string(), certificate.error());
+  const json entry = {
+      {"kind", "identity"}, {"client", value_of(client)}, {"key", Digest{key}.hex()}};
+  COVEY_TRY(append_line(directory_ / "issued.jsonl", entry.dump()));
+  return certificate;
 }
 
 Result<std::string> Authority::revoke(const std::vector<std::string>& certificate_pems) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <covey/result.hpp>
+#include <covey/secure_messages.hpp>
 #include <covey/transport/certificates.hpp>
 #include <cstdint>
 #include <filesystem>
@@ -46,6 +47,8 @@ class Authority {
   Result<transport::KeyAndCertificate> issue(const transport::Subject& subject);
   /// Issues for the key of a request.
   Result<std::string> approve(const std::string& request_pem, const transport::Subject& subject);
+  /// Vouches for a device's key among devices. In the ledger before anyone gets it.
+  Result<IdentityCertificate> certify_identity(ClientId client, const PublicKey& key);
   /// Revokes and remembers; returns the new list.
   Result<std::string> revoke(const std::vector<std::string>& certificate_pems);
 

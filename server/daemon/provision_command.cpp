@@ -107,7 +107,8 @@ void add_request(CLI::App* group, std::function<int()>& run) {
   auto held = std::make_shared<WithJson<provision::RequestOptions>>();
   auto& options = held->options;
   CLI::App* command = group->add_subcommand(
-      "request", "On a device: makes its key, which never leaves it, and a request to certify it");
+      "request",
+      "On a device: makes its keys, which never leave it, and a request to certify them");
   command->add_option("--out", options.out, "Folder of the device's kit")
       ->type_name("DIR")
       ->capture_default_str();
@@ -141,10 +142,14 @@ void add_approve(CLI::App* group, std::function<int()>& run) {
   target->add_option("--out", options.out, "The certificate alone")->type_name("FILE");
   target
       ->add_option("--kit", options.kit,
-                   "Folder with all the device needs besides its key: device.pem, ca.pem and "
-                   "client.toml")
+                   "Folder with all the device needs besides its keys: device.pem, identity.cert, "
+                   "ca.pem and client.toml")
       ->type_name("DIR");
   target->require_option(1, 2);
+  command
+      ->add_option("--identity-out", options.identity_out,
+                   "The certificate of the device's identity alone, as identity.cert of a kit")
+      ->type_name("FILE");
   add_valid_days(command, options.valid_days);
   command->add_flag("--again", options.again,
                     "The number was given out before, to the same device with another key");
@@ -153,7 +158,33 @@ void add_approve(CLI::App* group, std::function<int()>& run) {
       "Example: covey provision approve --authority kits/authority --request request.pem --client "
       "12 --kit device-kit");
   command->callback([held, &run] {
-    run = [held] { return finish(provision::approve(held->options), held->json, ""); };
+    run = [held] {
+      const auto report = provision::approve(held->options);
+      const bool without = report.ok() && !(*report)["identity"].get<bool>();
+      return finish(report, held->json,
+                    without ? "The request holds no identity, so this device declines secure "
+                              "aggregation against a malicious server. A new `covey provision "
+                              "request` makes one; then approve that with --again."
+                            : "");
+    };
+  });
+}
+
+void add_identity(CLI::App* group, std::function<int()>& run) {
+  auto held = std::make_shared<WithJson<provision::IdentityOptions>>();
+  auto& options = held->options;
+  CLI::App* command = group->add_subcommand(
+      "identity",
+      "Gives a device's kit from before identities one: what other devices know it by where the "
+      "server is not trusted");
+  command->add_option("--authority", options.authority, "Folder of the authority")
+      ->type_name("DIR")
+      ->capture_default_str();
+  command->add_option("--kit", options.kit, "The device's kit")->type_name("DIR")->required();
+  add_json(command, held);
+  command->footer("Example: covey provision identity --kit kits/device-0003");
+  command->callback([held, &run] {
+    run = [held] { return finish(provision::add_identity(held->options), held->json, ""); };
   });
 }
 
@@ -200,6 +231,7 @@ void add_provision_command(CLI::App& app, std::function<int()>& run) {
   add_create(group, run);
   add_request(group, run);
   add_approve(group, run);
+  add_identity(group, run);
   add_revoke(group, run);
   add_show(group, run);
 }

@@ -5,8 +5,8 @@
 
 namespace covey {
 
-/// `covey provision create|request|approve|revoke|show`: the certificates of a run. The chosen
-/// sub-command sets `run`, which returns the exit code.
+/// `covey provision create|request|approve|identity|revoke|show`: the certificates of a run. The
+/// chosen sub-command sets `run`, which returns the exit code.
 void add_provision_command(CLI::App& app, std::function<int()>& run);
 
 }  // namespace covey

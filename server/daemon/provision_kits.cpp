@@ -3,7 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <covey/privacy/identity.hpp>
 #include <filesystem>
+#include <string_view>
 
 #include "server/daemon/provision_authority.hpp"
 #include "server/daemon/provision_files.hpp"
@@ -22,6 +24,9 @@ constexpr int kAuthorityDays = 3650;
 
 std::string device_name(std::uint64_t client) { return fmt::format("device-{:04}", client); }
 
+constexpr std::string_view kIdentityNames =
+    "identity = \"identity.cert\"\nidentity-key = \"identity.key\"\n";
+
 /// The TOML file of a kit. Host names and addresses were checked and need no escaping.
 std::string kit_toml(const ServerPlace& place, const std::string& role,
                      std::optional<std::uint64_t> client) {
@@ -34,8 +39,24 @@ std::string kit_toml(const ServerPlace& place, const std::string& role,
                     role);
 }
 
-/// A whole kit, in place at once: key and certificate of `subject` under `role`, ca.pem and, where
-/// it has a name, one more file.
+Result<privacy::Identity> make_identity() {
+  const auto secrets = privacy::system_secrets();
+  return privacy::Identity::make(*secrets);
+}
+
+/// identity.key and identity.cert of a device, into its kit.
+Result<void> write_identity(Authority& authority, const fs::path& kit, ClientId client) {
+  COVEY_ASSIGN(const privacy::Identity identity, make_identity());
+  COVEY_ASSIGN(std::string pem, identity.to_pem());
+  const WipedAtEnd wiped(pem);
+  COVEY_ASSIGN(const IdentityCertificate certificate,
+               authority.certify_identity(client, identity.public_key()));
+  COVEY_TRY(create_file(kit / "identity.key", pem, kSecretFile));
+  return create_file(kit / "identity.cert", privacy::to_text(certificate), kPublicFile);
+}
+
+/// A whole kit, in place at once: key and certificate of `subject` under `role`, a device's
+/// identity, ca.pem and one more file.
 Result<void> make_kit(Authority& authority, const fs::path& target, const std::string& role,
                       const Subject& subject,
                       const std::pair<std::string, std::string>& further_file) {
@@ -51,6 +72,9 @@ Result<void> make_kit(Authority& authority, const fs::path& target, const std::s
   COVEY_TRY(create_file(kit.path() / (role + ".key"), issued.key_pem, kSecretFile));
   COVEY_TRY(create_file(kit.path() / (role + ".pem"), issued.certificate_pem, kPublicFile));
   COVEY_TRY(create_file(kit.path() / "ca.pem", authority.certificate_pem(), kPublicFile));
+  if (subject.kind == PeerIdentity::Kind::kDevice) {
+    COVEY_TRY(write_identity(authority, kit.path(), subject.client));
+  }
   COVEY_TRY(create_file(kit.path() / further_file.first, further_file.second, kPublicFile));
   return kit.commit();
 }
@@ -157,7 +181,7 @@ Result<json> create(const CreateOptions& options) {
   for (std::uint64_t client = first; client < first + options.devices; ++client) {
     const fs::path kit = out / device_name(client);
     COVEY_TRY(make_kit(authority, kit, "device", device_subject(client, options.valid_days),
-                       {"client.toml", kit_toml(place, "device", client)}));
+                       {"client.toml", kit_toml(place, "device", client).append(kIdentityNames)}));
     devices.push_back(kit.string());
   }
   return json{{"authority", (out / "authority").string()},
@@ -172,17 +196,59 @@ Result<json> create(const CreateOptions& options) {
 Result<json> request(const RequestOptions& options) {
   const fs::path out(options.out);
   std::error_code error;
-  if (fs::exists(out / "device.key", error)) {
-    return invalid_argument(fmt::format("{}: exists already, and a key is never overwritten",
-                                        (out / "device.key").string()));
+  for (const char* key : {"device.key", "identity.key"}) {
+    if (fs::exists(out / key, error)) {
+      return invalid_argument(
+          fmt::format("{}: exists already, and a key is never overwritten", (out / key).string()));
+    }
   }
   COVEY_ASSIGN(transport::KeyAndRequest made, transport::make_request(options.name));
   const WipedAtEnd wiped(made.key_pem);
+  COVEY_ASSIGN(const privacy::Identity identity, make_identity());
+  COVEY_ASSIGN(std::string identity_pem, identity.to_pem());
+  const WipedAtEnd wiped_identity(identity_pem);
   COVEY_TRY(make_directory(out, kPublicDirectory));
   COVEY_TRY(create_file(out / "device.key", made.key_pem, kSecretFile));
-  COVEY_TRY(replace_file(out / "request.pem", made.request_pem, kPublicFile));
-  return json{{"key", (out / "device.key").string()}, {"request", (out / "request.pem").string()}};
+  COVEY_TRY(create_file(out / "identity.key", identity_pem, kSecretFile));
+  COVEY_TRY(replace_file(out / "request.pem", made.request_pem + privacy::to_request_text(identity),
+                         kPublicFile));
+  return json{{"key", (out / "device.key").string()},
+              {"identity_key", (out / "identity.key").string()},
+              {"request", (out / "request.pem").string()}};
 }
+
+namespace {
+
+/// Writes what was approved to where the options say. `identity`: none in requests of earlier
+/// versions.
+Result<json> write_approved(const ApproveOptions& options, const Authority& authority,
+                            const std::string& certificate_pem,
+                            const std::optional<IdentityCertificate>& identity) {
+  json report = {{"client", options.client}, {"identity", identity.has_value()}};
+  if (!options.out.empty()) {
+    COVEY_TRY(replace_file(options.out, certificate_pem, kPublicFile));
+    report["certificate"] = options.out;
+  }
+  if (!options.identity_out.empty()) {
+    COVEY_TRY(replace_file(options.identity_out, privacy::to_text(*identity), kPublicFile));
+    report["identity_certificate"] = options.identity_out;
+  }
+  if (options.kit.empty()) return report;
+  const fs::path kit(options.kit);
+  std::string toml = kit_toml(*authority.place(), "device", options.client);
+  if (identity) toml += kIdentityNames;
+  COVEY_TRY(make_directory(kit, kPublicDirectory));
+  COVEY_TRY(replace_file(kit / "ca.pem", authority.certificate_pem(), kPublicFile));
+  COVEY_TRY(replace_file(kit / "client.toml", toml, kPublicFile));
+  if (identity) {
+    COVEY_TRY(replace_file(kit / "identity.cert", privacy::to_text(*identity), kPublicFile));
+  }
+  COVEY_TRY(replace_file(kit / "device.pem", certificate_pem, kPublicFile));
+  report["kit"] = options.kit;
+  return report;
+}
+
+}  // namespace
 
 Result<json> approve(const ApproveOptions& options) {
   if (options.client > kLastClient) {
@@ -190,6 +256,13 @@ Result<json> approve(const ApproveOptions& options) {
         fmt::format("--client {}: numbers end at {}", options.client, kLastClient));
   }
   COVEY_ASSIGN(const std::string request_pem, read_file(options.request));
+  const auto key = privacy::identity_request_from_text(request_pem);
+  if (!key.ok()) return with_context(options.request, key.error());
+  if (!options.identity_out.empty() && !key->has_value()) {
+    return invalid_argument(fmt::format(
+        "--identity-out {}: {} asks for no identity; `covey provision request` makes one that does",
+        options.identity_out, options.request));
+  }
   COVEY_ASSIGN(Authority authority, Authority::open(options.authority));
   if (!options.again && authority.was_issued(ClientId{options.client})) {
     return invalid_argument(fmt::format(
@@ -197,8 +270,7 @@ Result<json> approve(const ApproveOptions& options) {
         "key, and revoke the old certificate",
         options.client));
   }
-  const auto& place = authority.place();
-  if (!options.kit.empty() && !place) {
+  if (!options.kit.empty() && !authority.place()) {
     return not_found(
         fmt::format("{}: not known where the server is; run `covey provision create` "
                     "with --address first",
@@ -207,21 +279,38 @@ Result<json> approve(const ApproveOptions& options) {
   auto approved =
       authority.approve(request_pem, device_subject(options.client, options.valid_days));
   if (!approved.ok()) return with_context(options.request, approved.error());
-  json report = {{"client", options.client}};
-  if (!options.out.empty()) {
-    COVEY_TRY(replace_file(options.out, *approved, kPublicFile));
-    report["certificate"] = options.out;
+  std::optional<IdentityCertificate> identity;
+  if (key->has_value()) {
+    COVEY_ASSIGN(identity, authority.certify_identity(ClientId{options.client}, **key));
   }
-  if (!options.kit.empty()) {
-    const fs::path kit(options.kit);
-    COVEY_TRY(make_directory(kit, kPublicDirectory));
-    COVEY_TRY(replace_file(kit / "ca.pem", authority.certificate_pem(), kPublicFile));
-    COVEY_TRY(
-        replace_file(kit / "client.toml", kit_toml(*place, "device", options.client), kPublicFile));
-    COVEY_TRY(replace_file(kit / "device.pem", *approved, kPublicFile));
-    report["kit"] = options.kit;
+  return write_approved(options, authority, *approved, identity);
+}
+
+Result<json> add_identity(const IdentityOptions& options) {
+  const fs::path kit(options.kit);
+  std::error_code error;
+  for (const char* file : {"identity.key", "identity.cert"}) {
+    if (fs::exists(kit / file, error)) {
+      return invalid_argument(
+          fmt::format("{}: exists already, and a key is never overwritten", (kit / file).string()));
+    }
   }
-  return report;
+  COVEY_ASSIGN(const std::string pem, read_file(kit / "device.pem"));
+  const auto identity = transport::identity_of(pem);
+  if (!identity.ok()) return with_context((kit / "device.pem").string(), identity.error());
+  if (identity->kind != PeerIdentity::Kind::kDevice) {
+    return invalid_argument(options.kit + ": is not the kit of a device");
+  }
+  COVEY_ASSIGN(const std::string trusted, read_file(kit / "ca.pem"));
+  COVEY_ASSIGN(Authority authority, Authority::open(options.authority));
+  if (trusted != authority.certificate_pem()) {
+    return invalid_argument(
+        fmt::format("{}: is a kit of another authority than {}", options.kit, options.authority));
+  }
+  COVEY_TRY(write_identity(authority, kit, identity->client));
+  return json{{"client", value_of(identity->client)},
+              {"identity", (kit / "identity.cert").string()},
+              {"identity_key", (kit / "identity.key").string()}};
 }
 
 Result<json> revoke(const RevokeOptions& options) {
@@ -259,6 +348,14 @@ Result<json> revoke(const RevokeOptions& options) {
 
 Result<json> show(const std::string& certificate) {
   COVEY_ASSIGN(const std::string pem, read_file(certificate));
+  if (pem.starts_with("covey identity")) {
+    const auto identity = privacy::identity_certificate_from_text(pem);
+    if (!identity.ok()) return with_context(certificate, identity.error());
+    return json{{"certificate", certificate},
+                {"kind", "identity"},
+                {"client", value_of(identity->client)},
+                {"key", Digest{identity->key}.hex()}};
+  }
   const auto details = transport::describe(pem);
   if (!details.ok()) return with_context(certificate, details.error());
   json report = {{"certificate", certificate},      {"name", details->identity.common_name},

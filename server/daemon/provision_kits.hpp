@@ -28,19 +28,28 @@ struct RequestOptions {
   std::string out = "device-kit";
   std::string name;
 };
-/// A key that stays on the device, and the request to have it certified.
+/// Keys that stay on the device, of its certificate and of its identity, and the request to have
+/// both certified.
 Result<nlohmann::json> request(const RequestOptions& options);
 
 struct ApproveOptions {
   std::string authority = "kits/authority";
   std::string request;
   std::uint64_t client = 0;
-  std::string out;  ///< the certificate, "" for none
-  std::string kit;  ///< folder for certificate, ca.pem and client.toml, "" for none
+  std::string out;           ///< the certificate, "" for none
+  std::string identity_out;  ///< the identity's certificate, "" for none
+  std::string kit;           ///< folder for certificates, ca.pem and client.toml, "" for none
   int valid_days = 825;
   bool again = false;  ///< a number that was given out before
 };
 Result<nlohmann::json> approve(const ApproveOptions& options);
+
+struct IdentityOptions {
+  std::string authority = "kits/authority";
+  std::string kit;
+};
+/// Gives a device's kit that has no identity a new one.
+Result<nlohmann::json> add_identity(const IdentityOptions& options);
 
 struct RevokeOptions {
   std::string authority = "kits/authority";
@@ -49,6 +58,7 @@ struct RevokeOptions {
 };
 Result<nlohmann::json> revoke(const RevokeOptions& options);
 
+/// Of a certificate, or of an identity's.
 Result<nlohmann::json> show(const std::string& certificate);
 
 }  // namespace covey::provision

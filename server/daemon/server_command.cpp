@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <memory>
 #include <optional>
+#include <cstring>
 #include <random>
 #include <sstream>
 #include <thread>
@@ -79,15 +80,28 @@ Result<server::StoredRun> open_run(server::Store& store, const simulation::Exper
   return fresh;
 }
 
-Result<server::UpdatePipeline> make_pipeline(const simulation::Experiment& experiment,
-                                             std::unique_ptr<strategies::Strategy> strategy,
-                                             const server::StoredRun& run) {
-  ParameterVector model(experiment.layout.size());
-  const auto decoded = decode_fp32(run.model.span(), model.span());
+AggregationId fresh_aggregation_id() {
+  AggregationId id;
+  std::random_device device;
+  for (std::size_t i = 0; i < id.bytes.size(); i += 4) {
+    const std::uint32_t word = device();
+    std::memcpy(&id.bytes[i], &word, sizeof word);
+  }
+  return id;
+}
+
+Result<simulation::ServerParts> make_parts(const simulation::Experiment& experiment,
+                                           std::unique_ptr<strategies::Strategy> strategy,
+                                           const server::StoredRun& run) {
+  simulation::ServerStart start;
+  start.model = ParameterVector(experiment.layout.size());
+  const auto decoded = decode_fp32(run.model.span(), start.model.span());
   if (!decoded.ok()) return with_context("the stored model does not fit the run file", decoded.error());
-  COVEY_ASSIGN(auto format, server::UpdatePipeline::Format::of(experiment.plan, experiment.layout));
-  return server::UpdatePipeline::make(std::move(strategy), std::move(model), run.strategy_state,
-                                      std::move(format));
+  start.state = run.strategy_state;
+  start.secrets = privacy::system_secrets();
+  start.make_aggregation_id = fresh_aggregation_id;
+  start.threads = std::max(1u, std::thread::hardware_concurrency());
+  return simulation::make_server_parts(experiment, std::move(strategy), std::move(start));
 }
 
 nlohmann::json result_json(const RunConfig& config, const server::Driver& driver,
@@ -153,9 +167,6 @@ Result<int> serve(const ServerOptions& options) {
   COVEY_ASSIGN(const auto experiment,
                simulation::load_server_experiment(config, options.run_file.data_directory, models));
   COVEY_ASSIGN(auto strategy, registry.make(config.strategy.name, config.strategy.parameters));
-  COVEY_TRY(experiment.check_strategy(*strategy));
-  auto coordinator_options = experiment.coordinator_options(*strategy);
-
   const std::string state = options.state.empty() ? "runs/" + config.name + "-server" : options.state;
   std::error_code error;
   std::filesystem::create_directories(state, error);
@@ -163,8 +174,10 @@ Result<int> serve(const ServerOptions& options) {
   COVEY_ASSIGN(auto store, server::Store::open(state + "/store.sqlite"));
   COVEY_ASSIGN(const auto run, open_run(store, experiment, state));
   COVEY_ASSIGN(auto rounds, store.load_metrics());
-  COVEY_ASSIGN(auto pipeline, make_pipeline(experiment, std::move(strategy), run));
-  server::RunState standing{run.run, run.round, pipeline.encoded_model(), std::nullopt};
+  COVEY_ASSIGN(auto parts, make_parts(experiment, std::move(strategy), run));
+  auto& [pipeline, coordinator_options] = parts;
+  server::RunState standing{run.run, run.round, pipeline.encoded_model(), std::nullopt,
+                            pipeline.privacy_status()};
   if (!rounds.empty() && rounds.back().committed && rounds.back().round == run.round) {
     standing.metrics = rounds.back();
     // Killed before its evaluation was stored: the coordinator evaluates it and publishes it again.

@@ -136,6 +136,11 @@ struct FakeServer {
   }
   Answers on(const Decline&) { return {}; }
   Answers on(const StatusRequest&) { return {}; }
+  template <typename SecureSumMessage>
+  Answers on(const SecureSumMessage&) {
+    FAIL("this server sums in the open");
+    return {};
+  }
 
   Answers grant_or_verdict() {
     if (upload.size() < report->blob_size)
@@ -289,6 +294,7 @@ struct World {
     training.reset();
     ++cancels;
   }
+  void carry_out_one(const MaskUpdate&) { FAIL("this server sums in the open"); }
   void carry_out_one(const Note&) {}
   void carry_out_one(const Finished& f) {
     REQUIRE_FALSE(finished);

@@ -88,6 +88,54 @@ TEST_CASE("a line of metrics is one JSON object with every figure") {
                                                        {"loss", 0.5}}));
 }
 
+TEST_CASE("a line of a secure and private round tells what was summed and spent") {
+  RoundMetrics metrics;
+  metrics.examples = 4200;
+  metrics.train_loss = 0.25;
+  metrics.train_steps = 420;
+  metrics.secure = true;
+  metrics.masked = 9;
+  metrics.recovered = 2;
+  metrics.clipped_coordinates = 1ull << 40;
+  metrics.clipped_weights = 3;
+  metrics.epsilon = 1.5;
+  metrics.delta = 1e-5;
+  metrics.clip_norm = 0.75;
+  metrics.noise_multiplier = 1.25;
+  auto json = nlohmann::json::parse(to_json_line(metrics));
+  CHECK(json["examples"] == 4200);
+  CHECK(json["secagg_masked"] == 9);
+  CHECK(json["secagg_recovered"] == 2);
+  CHECK(json["clipped_coordinates"] == 1ull << 40);
+  CHECK(json["clipped_weights"] == 3);
+  CHECK(json["epsilon"] == 1.5);
+  CHECK(json["delta"] == 1e-5);
+  CHECK(json["clip_norm"] == 0.75);
+  CHECK(json["noise_multiplier"] == 1.25);
+}
+
+TEST_CASE("figures that devices did not tell are left out, not written as zero") {
+  RoundMetrics metrics;
+  metrics.private_figures = true;
+  const auto json = nlohmann::json::parse(to_json_line(metrics));
+  for (const char* key : {"examples", "train_loss", "train_steps"}) CHECK_FALSE(json.contains(key));
+  CHECK(json.contains("accepted"));
+}
+
+TEST_CASE("a plain round's line says nothing of privacy") {
+  const auto json = nlohmann::json::parse(to_json_line(RoundMetrics{}));
+  for (const char* key : {"secagg_masked", "secagg_recovered", "clipped_coordinates",
+                          "clipped_weights", "epsilon", "delta", "clip_norm", "noise_multiplier"}) {
+    CHECK_FALSE(json.contains(key));
+  }
+}
+
+TEST_CASE("an epsilon without bound is null, which JSON can say") {
+  RoundMetrics metrics;
+  metrics.epsilon = std::numeric_limits<double>::infinity();
+  CHECK(nlohmann::json::parse(to_json_line(metrics))["epsilon"].is_null());
+}
+
 TEST_CASE("a round that was not evaluated has no accuracy, and no figure breaks the JSON") {
   RoundMetrics metrics;
   metrics.train_loss = std::numeric_limits<double>::quiet_NaN();

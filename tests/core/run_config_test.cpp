@@ -141,6 +141,21 @@ TEST_CASE("updates travel in the precision's own encoding unless the run file sa
   CHECK(sent("fp32", "int8") == "int8");
 }
 
+TEST_CASE("what is masked or made private is sent in floating point") {
+  for (const char* precision : {"fp32", "bf16", "qat-int8"}) {
+    RunConfig secure;
+    secure.client.precision = precision;
+    secure.secure_aggregation.mode = "honest-but-curious";
+    CHECK(compressor_of(secure) == "fp32");
+    RunConfig noised;
+    noised.client.precision = precision;
+    noised.privacy.mechanism = "local-gaussian";
+    CHECK(compressor_of(noised) == "fp32");
+    noised.client.compressor = "bf16";
+    CHECK(compressor_of(noised) == "bf16");
+  }
+}
+
 TEST_CASE("every example's run file is valid") {
   namespace fs = std::filesystem;
   std::vector<std::string> files;

@@ -13,7 +13,7 @@ RunConfig parsed(const std::string& text, const std::vector<std::string>& overri
   return std::move(config).value();
 }
 
-// Every key away from its default.
+// Every key away from its default, but for privacy's (run_file_privacy_test.cpp).
 constexpr const char* kEverything = R"(
 [run]
 name = "every \"key\""
@@ -82,12 +82,17 @@ max-update-norm = 12.5
 max-uploads = 2
 require-charging = true
 require-unmetered = true
+[secure-aggregation]
+mode = "off"
+[privacy]
+mechanism = "none"
 [fleet]
 latency-ms = [10, 200.5]
 up-mbit-s = 8
 down-mbit-s = [1, 50]
 gflops = [0.5, 4]
 dropout = 0.1
+dropout-at = "training"
 stragglers = 0.9
 codec = true
 [server]

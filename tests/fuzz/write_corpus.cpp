@@ -1,5 +1,6 @@
-// Writes the seed corpora: every message of every kind, as inputs of the two targets.
-// Run it when the schema changes: write_fuzz_corpus tests/fuzz/corpus
+// Writes the seed corpora: every message of every kind, as inputs of the codec's and the frames'
+// targets, and secure sums from end to end. Run it when the schema changes: write_fuzz_corpus
+// tests/fuzz/corpus
 #include <array>
 #include <covey/proto/codec.hpp>
 #include <covey/transport/frame.hpp>
@@ -9,6 +10,7 @@
 #include <string>
 
 #include "../proto/sample_messages.hpp"
+#include "secagg_steps.hpp"
 
 namespace {
 
@@ -52,6 +54,67 @@ bool write_all(const std::filesystem::path& corpus, const std::string& sender,
   return write(corpus / "fuzz_frame" / (sender + "-conversation"), conversation);
 }
 
+std::string deed(covey::fuzz::SecAggDeed deed, const std::string& arguments = "") {
+  return static_cast<char>(deed) + arguments;
+}
+
+/// A message of the fuzzer's own, for device 1, with its round set right.
+template <typename Message>
+std::string raw(covey::fuzz::SecAggDeed direction, const Message& message) {
+  const std::string header = text_of(covey::proto::encode(message).header);
+  std::string arguments{'\x01', '\x01', static_cast<char>(header.size() & 0xff),
+                        static_cast<char>(header.size() >> 8)};
+  return deed(direction, arguments + header);
+}
+
+/// One sum: `between` after the answers of each step, `masking` in place of the third step's
+/// answers.
+std::string secure_sum(char kind, const std::string& between, const std::string& masking) {
+  using enum covey::fuzz::SecAggDeed;
+  const std::string step = deed(kAllAnswer) + between + deed(kCloseStep);
+  std::string sum{kind, '\x03'};  // five devices
+  sum += step + step + masking + between + deed(kCloseStep);
+  if ((kind & 1) != 0) sum += step;  // confirmations
+  return sum + deed(kAllAnswer) + between + deed(kUnmask);
+}
+
+// Of the samples: AdvertiseKeys, NeighbourKeys and what follows them.
+constexpr std::size_t kFirstSecureUp = 8;
+constexpr std::size_t kFirstSecureDown = 13;
+
+bool write_secure_sums(const std::filesystem::path& corpus) {
+  using enum covey::fuzz::SecAggDeed;
+  const std::string all = deed(kAllAnswer);
+  const std::string four = deed(kAnswer, "\x01") + deed(kAnswer, "\x02") + deed(kAnswer, "\x03") +
+                           deed(kAnswer, std::string(1, '\0'));
+  std::string invented;
+  for (const auto& message : covey::samples::client_messages()) {
+    if (message.index() >= kFirstSecureUp) invented += raw(kRawUp, message);
+  }
+  for (const auto& message : covey::samples::server_messages()) {
+    if (message.index() >= kFirstSecureDown) invented += raw(kRawDown, message);
+  }
+  const std::string place("\x02\x01\x20\x00\x01", 5);  // device 2, one bit of byte 32
+  const std::string replays = deed(kReplayUp, "\x01\x02") + deed(kReplayDown, "\x02\x01");
+  for (char kind = 0; kind < 8; ++kind) {
+    const auto path = corpus / "fuzz_secagg" / ("sum-" + std::to_string(kind));
+    const auto named = [&](const char* what) { return path.string() + "-" + what; };
+    if (!write(path, secure_sum(kind, "", all)) ||
+        !write(named("dropout"), secure_sum(kind, "", four))) {
+      return false;
+    }
+    if (kind > 1) continue;  // ciphers and graphs do not matter to mischief
+    if (!write(named("leave"), secure_sum(kind, deed(kLeave, "\x04"), all)) ||
+        !write(named("invented"), secure_sum(kind, invented, all)) ||
+        !write(named("replays"), secure_sum(kind, replays, all)) ||
+        !write(named("damage-up"), secure_sum(kind, deed(kDamageUp, place), four)) ||
+        !write(named("damage-down"), secure_sum(kind, deed(kDamageDown, place), four))) {
+      return false;
+    }
+  }
+  return true;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -63,7 +126,9 @@ int main(int argc, char** argv) {
   std::error_code error;
   std::filesystem::create_directories(corpus / "fuzz_codec", error);
   std::filesystem::create_directories(corpus / "fuzz_frame", error);
-  return write_all(corpus, "device", covey::samples::client_messages()) &&
+  std::filesystem::create_directories(corpus / "fuzz_secagg", error);
+  return write_secure_sums(corpus) &&
+                 write_all(corpus, "device", covey::samples::client_messages()) &&
                  write_all(corpus, "server", covey::samples::server_messages())
              ? 0
              : 1;

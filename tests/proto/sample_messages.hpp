@@ -1,8 +1,10 @@
 #pragma once
 
+#include <array>
 #include <covey/digest.hpp>
 #include <covey/messages.hpp>
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -67,7 +69,69 @@ inline TrainingPlan plan() {
           .accept_partial_work = true,
           .precision = "int8",
           .compressor = "top-k",
-          .max_update_norm = 12.5};
+          .max_update_norm = 12.5,
+          .secure_aggregation = {.threat_model = ThreatModel::kMaliciousServer,
+                                 .cipher = MaskCipher::kChaCha20,
+                                 .complete_graph = true,
+                                 .bits = 20,
+                                 .clip = 0.25,
+                                 .max_weight = 600,
+                                 .rotation = true,
+                                 .max_devices = 1000,
+                                 .dropout = 0.3,
+                                 .corruption = 0.125},
+          .privacy = {.clip = ClipKind::kAdaptive,
+                      .clip_norm = 0.75,
+                      .noise = DeviceNoise::kSkellam,
+                      .noise_stddev = 0.0625}};
+}
+
+// ---- secure aggregation
+
+/// first, first + 1, ...: no two fields of a sample hold the same bytes.
+template <std::size_t N>
+std::array<std::uint8_t, N> counting(std::uint8_t first) {
+  std::array<std::uint8_t, N> bytes{};
+  for (std::uint8_t& byte : bytes) byte = first++;
+  return bytes;
+}
+
+inline std::vector<std::byte> secret_bytes(std::size_t size, std::uint8_t first) {
+  std::vector<std::byte> bytes(size);
+  for (std::byte& byte : bytes) byte = static_cast<std::byte>(first++);
+  return bytes;
+}
+
+inline AggregationRound sum_round() {
+  return {.run = kRun, .round = kRound, .id = {counting<16>(0xa0)}};
+}
+
+/// As a device sends it: without its own number.
+inline KeyAdvertisement advertisement(std::uint8_t first) {
+  return {.client = {},
+          .cipher_key = counting<32>(first),
+          .mask_key = counting<32>(static_cast<std::uint8_t>(first + 32)),
+          .signature = counting<64>(static_cast<std::uint8_t>(first + 64)),
+          .identity = {.client = ClientId{1ull << 60},
+                       .key = counting<32>(static_cast<std::uint8_t>(first + 128)),
+                       .signature = secret_bytes(72, first)}};
+}
+
+inline Neighbour neighbour(std::uint32_t position, std::uint64_t client) {
+  Neighbour one{.position = position, .keys = advertisement(static_cast<std::uint8_t>(client))};
+  one.keys.client = ClientId{client};
+  return one;
+}
+
+inline std::vector<EncryptedShares> encrypted_shares() {
+  return {{.peer = ClientId{3},
+           .ciphertext = secret_bytes(96, 1),
+           .self_seed = counting<16>(2),
+           .mask_key = counting<16>(3)},
+          {.peer = ClientId{1ull << 63},
+           .ciphertext = secret_bytes(256, 4),
+           .self_seed = counting<16>(5),
+           .mask_key = counting<16>(6)}};
 }
 
 inline std::vector<ClientMessage> client_messages() {
@@ -96,6 +160,13 @@ inline std::vector<ClientMessage> client_messages() {
              .train_seconds = 12.75},
       Decline{kRun, kRound, "battery below 20%"},
       StatusRequest{},
+      AdvertiseKeys{sum_round(), advertisement(9)},
+      ShareKeys{sum_round(), kBlob, counting<16>(7), encrypted_shares()},
+      ConfirmSurvivors{sum_round(), kBlob, counting<64>(8)},
+      Unmask{.round = sum_round(),
+             .shares = {{ClientId{3}, true, secret_bytes(33, 1)},
+                        {ClientId{1ull << 63}, false, secret_bytes(256, 2)}},
+             .unreadable = {ClientId{5}, ClientId{1ull << 62}}},
   };
 }
 
@@ -110,7 +181,8 @@ inline std::vector<ServerMessage> server_messages() {
                  .plan = plan(),
                  .model = kBlob,
                  .model_size = 6653480,
-                 .report_within = std::chrono::minutes(10)},
+                 .report_within = std::chrono::minutes(10),
+                 .aggregation = {counting<16>(0xb0)}},
       BlobChunk{kBlob, 1ull << 33, bytes_of("payload bytes")},
       BlobMissing{kBlob},
       UploadGrant{kBlob, 1ull << 34, 1 << 20},
@@ -119,6 +191,17 @@ inline std::vector<ServerMessage> server_messages() {
       ReportRejected{kRun, kRound, RejectReason::kServerFailed, "the disk is full", kRetry},
       RoundOver{kRun, kRound, kRetry},
       StatusReply{R"({"round":12,"state":"selecting"})"},
+      NeighbourKeys{.round = sum_round(),
+                    .devices = 3,
+                    .position = 1,
+                    .degree = 2,
+                    .threshold = 2,
+                    .neighbours = {neighbour(0, 11), neighbour(2, 77)},
+                    .directory = {kBlob, sha256({}), kBlob}},
+      PeerShares{sum_round(), encrypted_shares()},
+      SurvivorSet{sum_round(), secret_bytes(3, 0xf1)},
+      SurvivorConfirmations{sum_round(),
+                            {{ClientId{11}, counting<64>(1)}, {ClientId{77}, counting<64>(2)}}},
   };
 }
 

@@ -154,7 +154,7 @@ TEST_CASE("devices are sent the model as the precision says, the same bytes afte
   const auto [precision, encoding] = GENERATE(
       table<std::string, Encoding>({{"bf16", Encoding::kBf16}, {"int8", Encoding::kInt8}}));
   plan.precision = precision;
-  const auto format = UpdatePipeline::Format::of(plan, layout);
+  const auto format = UpdatePipeline::Format::of(plan, layout, 0);
   REQUIRE(format.ok());
   auto pipeline = *UpdatePipeline::make(std::make_unique<MeanStrategy>(),
                                         ParameterVector(layout.size()), {}, *format);
@@ -170,7 +170,7 @@ TEST_CASE("devices are sent the model as the precision says, the same bytes afte
   ParameterVector stored(layout.size());
   REQUIRE(decode_fp32(model->parameters.span(), stored.span()).ok());
   const auto restarted = *UpdatePipeline::make(std::make_unique<MeanStrategy>(), std::move(stored),
-                                               pipeline.strategy_state(), *format);
+                                               pipeline.state(), *format);
   CHECK(restarted.encoded_model().sent.digest() == model->sent.digest());
   CHECK(restarted.encoded_model().parameters.digest() == model->parameters.digest());
 }
@@ -178,10 +178,10 @@ TEST_CASE("devices are sent the model as the precision says, the same bytes afte
 TEST_CASE("a precision or compressor that is not known is refused by name") {
   TrainingPlan plan;
   plan.compressor = "top-k";
-  const auto format = UpdatePipeline::Format::of(plan, {});
+  const auto format = UpdatePipeline::Format::of(plan, {}, 0);
   REQUIRE_FALSE(format.ok());
   CHECK_THAT(format.error().message, Catch::Contains("top-k"));
   plan.compressor = "int8";
   plan.precision = "fp8";
-  CHECK_THAT(UpdatePipeline::Format::of(plan, {}).error().message, Catch::Contains("fp8"));
+  CHECK_THAT(UpdatePipeline::Format::of(plan, {}, 0).error().message, Catch::Contains("fp8"));
 }

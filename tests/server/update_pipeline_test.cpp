@@ -31,7 +31,7 @@ TEST_CASE("accepted updates move the model by their weighted mean") {
   CHECK(values_of(pipeline.model()) == expected);
   CHECK(std::ranges::equal(model->parameters.span(), encode_fp32(expected).span()));
   CHECK(model->sent.data() == model->parameters.data());  // fp32 devices are sent the same bytes
-  CHECK(pipeline.strategy_state()[0] == 1.0f);
+  CHECK(pipeline.state()[0] == 1.0f);
 }
 
 TEST_CASE("an update that is refused says why and changes nothing") {
@@ -77,7 +77,7 @@ TEST_CASE("an update that is refused says why and changes nothing") {
 
     REQUIRE(pipeline.apply().ok());
     CHECK(values_of(pipeline.model()) == std::vector<float>(size, 0.5f));
-    CHECK(pipeline.strategy_state()[1] == 4.0f);
+    CHECK(pipeline.state()[1] == 4.0f);
   }
 }
 
@@ -239,7 +239,7 @@ TEST_CASE("a strategy that fails leaves the model and its state as they were") {
   REQUIRE_FALSE(model.ok());
   CHECK_THAT(model.error().message, Catch::Contains("test-mean") && Catch::Contains(expected));
   CHECK(pipeline.model()[0] == 0.0f);
-  CHECK(pipeline.strategy_state() == std::vector<float>{0.0f, 0.0f});
+  CHECK(pipeline.state() == std::vector<float>{0.0f, 0.0f});
 }
 
 TEST_CASE("a pipeline is not made of parts that do not fit") {

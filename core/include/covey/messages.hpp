@@ -12,6 +12,8 @@
 #include <covey/ids.hpp>
 #include <covey/model_spec.hpp>
 #include <covey/optimizer.hpp>
+#include <covey/privacy_plan.hpp>
+#include <covey/secure_messages.hpp>
 #include <covey/time.hpp>
 
 /// The protocol's messages as plain values. `proto/codec` turns them into bytes; the simulator hands
@@ -33,6 +35,19 @@
 ///                                    <-   UploadGrant(offset, window)
 ///                                    <-   ReportAccepted | ReportRejected(reason), retry window
 ///   CheckIn ...
+///
+/// Under secure aggregation (plan.secure_aggregation) the report is masked, and this stands around it:
+///
+///   AdvertiseKeys                    ->                                           when trained
+///                                    <-   NeighbourKeys
+///   ShareKeys                        ->
+///                                    <-   PeerShares
+///   Report, upload of the masked update as above, without an answer yet
+///                                    <-   SurvivorSet
+///   ConfirmSurvivors                 ->                                           malicious server
+///                                    <-   SurvivorConfirmations                   only
+///   Unmask                           ->
+///                                    <-   ReportAccepted | RoundOver
 ///
 /// At any time the server may send RoundOver (the task is void). A device whose connection drops
 /// connects again, says Hello and CheckIn, and is given the same Assignment while its round lasts; it
@@ -77,6 +92,8 @@ struct TrainingPlan {
   std::string precision = "fp32";    ///< fp32 | bf16 | qat-int8 | int8; also how the model is sent
   std::string compressor = "fp32";   ///< how updates are sent: fp32 | bf16 | int8
   double max_update_norm = 0;        ///< updates with a larger l2 norm are rejected; 0: no limit
+  SecureAggregationPlan secure_aggregation = {};
+  PrivacyPlan privacy = {};
   bool operator==(const TrainingPlan&) const = default;
 };
 
@@ -186,6 +203,7 @@ struct Assignment {
   Digest model;                 ///< parameters at the round's start, encoded as the precision says
   std::uint64_t model_size = 0; ///< bytes
   Duration report_within{};     ///< until the round's deadline
+  AggregationId aggregation = {};  ///< of this attempt at the round; only with secure aggregation
   bool operator==(const Assignment&) const = default;
 };
 
@@ -258,10 +276,15 @@ struct StatusReply {
 };
 
 using ClientMessage =
-    std::variant<Hello, CheckIn, BlobRequest, BlobChunk, Progress, Report, Decline, StatusRequest>;
+    std::variant<Hello, CheckIn, BlobRequest, BlobChunk, Progress, Report, Decline, StatusRequest,
+                 AdvertiseKeys, ShareKeys, ConfirmSurvivors, Unmask>;
 using ServerMessage =
     std::variant<Welcome, Refusal, Waiting, RetryLater, Assignment, BlobChunk, BlobMissing,
-                 UploadGrant, ProgressReply, ReportAccepted, ReportRejected, RoundOver, StatusReply>;
+                 UploadGrant, ProgressReply, ReportAccepted, ReportRejected, RoundOver, StatusReply,
+                 NeighbourKeys, PeerShares, SurvivorSet, SurvivorConfirmations>;
+
+/// SHA-256 over every field of the plan in a fixed encoding: equal on every machine.
+Digest digest_of(const TrainingPlan& plan);
 
 std::string_view to_string(RefusalReason reason);
 std::string_view to_string(RejectReason reason);

@@ -28,6 +28,21 @@ struct RoundMetrics {
   std::uint64_t bytes_down = 0;
   std::optional<double> accuracy;     ///< on the test set, where this round was evaluated
   std::optional<double> loss;
+
+  // Secure aggregation.
+  bool secure = false;                  ///< the sum was made of masked updates
+  std::uint32_t masked = 0;             ///< devices in the secure sum
+  std::uint32_t recovered = 0;          ///< dropped after sharing keys; their masks were reconstructed
+  std::uint64_t clipped_coordinates = 0;  ///< of accepted updates, outside secure-aggregation.clip
+  std::uint32_t clipped_weights = 0;      ///< updates above secure-aggregation.max-weight
+
+  // Differential privacy.
+  std::optional<double> epsilon;        ///< spent up to and with this round, at `delta`
+  std::optional<double> delta;
+  std::optional<double> clip_norm;      ///< S of this round
+  std::optional<double> noise_multiplier;
+  /// Devices told nothing of themselves: examples, train_loss and train_steps are not known.
+  bool private_figures = false;
 };
 
 /// Per-device accuracy of one model over the devices' own test data (q-FFL, Li et al. 2020, Table 1).

@@ -28,6 +28,7 @@ enum class RandomPurpose : std::uint32_t {
   kTrainingStep = 14,   ///< within an engine: dropout masks, stochastic rounding of steps
   kUpdateRounding = 15, ///< stochastic rounding of an update to its encoding
   kCalibration = 16,    ///< which examples show how large activations become
+  kRotation = 17,       ///< signs of the rotation that updates are summed under
 };
 
 /// A counter-based random stream (Philox4x32-10, Salmon et al. 2011) named by what it is for: equal

@@ -8,6 +8,7 @@
 
 #include <covey/model_spec.hpp>
 #include <covey/optimizer.hpp>
+#include <covey/privacy_plan.hpp>
 #include <covey/result.hpp>
 
 /// A run file as values: the experiment whole. The same file drives `simulate`, `server` and `client`.
@@ -89,7 +90,7 @@ struct SelectionConfig {
   double fraction_fit = 0.1;             ///< selection.fraction-fit of min-available-clients (C)
   std::uint32_t min_fit_clients = 1;     ///< selection.min-fit-clients: goal is max(this, fraction)
   std::uint32_t min_available_clients = 0;  ///< selection.min-available-clients; 0: all of partition.clients
-  std::string policy = "uniform";        ///< selection.policy: uniform | by-examples
+  std::string policy = "uniform";        ///< selection.policy: uniform | by-examples | poisson
   double over_selection = 1.0;           ///< selection.over-selection: select goal times this (1.3)
   double quorum = 1.0;                   ///< selection.quorum: share of the goal that must report;
                                          ///< who declines is not waited for
@@ -105,6 +106,35 @@ struct SelectionConfig {
   bool require_unmetered = false;        ///< selection.require-unmetered
 };
 
+/// How updates are summed so that the server sees only the sum.
+struct SecureAggregationConfig {
+  std::string mode = "off";  ///< secure-aggregation.mode: off | honest-but-curious | malicious-server
+  std::string cipher = "aes-128-ctr";  ///< secure-aggregation.cipher: aes-128-ctr | chacha20
+  std::string graph = "auto";          ///< secure-aggregation.graph: auto | complete
+  std::uint32_t bits = 16;     ///< secure-aggregation.bits of a coordinate, 2..24
+  double clip = 1;             ///< secure-aggregation.clip: largest |coordinate| of an update
+  double max_weight = 0;       ///< secure-aggregation.max-weight: larger ones count as this; has to be
+                               ///< given, except under differential privacy (all weigh the same)
+  bool rotation = false;       ///< secure-aggregation.rotation before clipping (evens coordinates out)
+  double dropout = 0.1;        ///< secure-aggregation.dropout that a round must survive
+  double corruption = 0.05;    ///< secure-aggregation.corruption: devices working with the server
+};
+
+/// Differential privacy: per device, over the whole run.
+struct PrivacyConfig {
+  std::string mechanism = "none";  ///< privacy.mechanism: none | central-gaussian | local-gaussian |
+                                   ///< discrete-gaussian | skellam | dp-ftrl
+  double noise_multiplier = 0;  ///< privacy.noise-multiplier z; 0: what privacy.epsilon takes
+  double epsilon = 0;           ///< privacy.epsilon: the run stops before it spends more; 0: no budget
+  double delta = 1e-5;          ///< privacy.delta
+  std::string clip = "flat";    ///< privacy.clip: flat | per-layer | adaptive
+  double clip_norm = 0.1;       ///< privacy.clip-norm S (adaptive: its first value)
+  double target_quantile = 0.5;     ///< privacy.target-quantile of norms below S (adaptive)
+  double clip_learning_rate = 0.2;  ///< privacy.clip-learning-rate (adaptive)
+  std::string accountant = "pld";   ///< privacy.accountant: pld | rdp | zcdp
+  bool amplification = true;  ///< privacy.amplification: count on the draw of each round's devices
+};
+
 /// Virtual devices; the simulator only. Each trait is drawn per device: uniform in [min, max].
 struct FleetConfig {
   double latency_ms_min = 20, latency_ms_max = 20;         ///< fleet.latency-ms = 20 or [min, max]
@@ -112,6 +142,8 @@ struct FleetConfig {
   double down_mbit_s_min = 0, down_mbit_s_max = 0;         ///< fleet.down-mbit-s
   double gflops_min = 1, gflops_max = 1;                   ///< fleet.gflops: compute speed
   double dropout = 0;            ///< fleet.dropout: chance that a selected device fails in a round
+  std::string dropout_at = "training";  ///< fleet.dropout-at: training | sharing | masking | unmasking |
+                                 ///< any: in which step of a secure sum; behind what it last sent
   double stragglers = 0;         ///< fleet.stragglers: share of selected devices that manage only x epochs,
                                  ///< x uniform in [1, E] (Li et al. 2020); reported only with
                                  ///< client.accept-partial-work, else the device misses the round
@@ -139,14 +171,22 @@ struct RunConfig {
   StrategyConfig strategy;
   ClientConfig client;
   SelectionConfig selection;
+  SecureAggregationConfig secure_aggregation;
+  PrivacyConfig privacy;
   FleetConfig fleet;
   ServerConfig server;
 };
 
 /// The learning rate of round `round` (1 is the first): client.learning-rate by its schedule.
 double learning_rate_of(const RunConfig& config, std::uint32_t round);
-/// client.compressor, with "auto" resolved: fp32 for fp32 and qat-int8, else the precision's own.
+/// client.compressor, with "auto" resolved: fp32 for fp32 and qat-int8 and under secure aggregation or
+/// differential privacy, else the precision's own.
 std::string compressor_of(const RunConfig& config);
+/// What devices are told of secure aggregation, for sums of at most `max_devices`; the default plan where
+/// it is off. Error, naming the key: a missing max-weight (without differential privacy, where it is 1),
+/// or a precision or compressor of the client's whose updates cannot be masked.
+Result<SecureAggregationPlan> secure_aggregation_plan_of(const RunConfig& config,
+                                                         std::uint32_t max_devices);
 
 /// Reads a TOML run file, then applies `overrides` ("client.learning-rate=0.05", TOML values; a bare
 /// word is taken as a string). Unknown keys, wrong types and values out of range are refused naming

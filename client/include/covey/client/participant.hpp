@@ -6,10 +6,15 @@
 #include <covey/digest.hpp>
 #include <covey/ids.hpp>
 #include <covey/messages.hpp>
+#include <covey/privacy/identity.hpp>
+#include <covey/privacy/packed_vector.hpp>
+#include <covey/privacy/secagg_device.hpp>
 #include <covey/random.hpp>
 #include <covey/result.hpp>
 #include <covey/time.hpp>
 #include <cstdint>
+#include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -39,13 +44,18 @@ struct TrainingFinished {
   Result<TrainedUpdate> result;
   Duration took{};
 };
+/// Answers MaskUpdate.
+struct UpdateMasked {
+  AggregationRound round;
+  Result<SharedBytes> masked;
+};
 struct ConditionsChanged {
   DeviceConditions conditions;
 };
 /// Leave politely: the task at hand is declined, the connection closed.
 struct StopRequested {};
 using Event = std::variant<Connected, ConnectionLost, Received, TimerFired, TrainingProgress,
-                           TrainingFinished, ConditionsChanged, StopRequested>;
+                           TrainingFinished, UpdateMasked, ConditionsChanged, StopRequested>;
 
 // ---- actions
 struct Connect {};
@@ -64,6 +74,13 @@ struct StartTraining {
 /// The training at hand is void: stop it and drop its result. (A TrainingFinished of another run or
 /// round is ignored anyway.)
 struct CancelTraining {};
+/// Mask the packed update (job->run), and hand in an UpdateMasked of this round.
+struct MaskUpdate {
+  AggregationRound round;
+  std::shared_ptr<const privacy::MaskJob> job;
+  privacy::PackedFormat format;
+  SharedBytes update;
+};
 /// A fact for the log, in words: "round 12 accepted".
 struct Note {
   std::string text;
@@ -75,8 +92,16 @@ struct Finished {
   std::string reason;
 };
 using Action = std::variant<Connect, Disconnect, Send, SetTimer, StartTraining, CancelTraining,
-                            Note, Finished>;
+                            MaskUpdate, Note, Finished>;
 using Actions = std::vector<Action>;
+
+/// What a device's owner asks of a plan before the device contributes: a server that asks for less gets
+/// nothing.
+struct RequiredPrivacy {
+  ThreatModel threat_model = ThreatModel::kNone;  ///< at least
+  double corruption = 0;       ///< share of devices that may work with the server, at least
+  std::uint32_t min_devices = 0;  ///< fewest that advertise keys for a sum
+};
 
 struct ParticipantOptions {
   ClientId client{};       ///< from the device's own certificate
@@ -91,6 +116,11 @@ struct ParticipantOptions {
   /// trained twice for a server that lost its round. False: memory for one task at a time only,
   /// which is what a host of thousands of devices wants.
   bool keep_finished_work = true;
+  RequiredPrivacy required_privacy = {};
+  std::shared_ptr<const privacy::DeviceCredentials> credentials = nullptr;  ///< or null: none
+  /// Keys and seeds of secure sums.
+  std::function<std::unique_ptr<privacy::SecretSource>(const AggregationRound&)> make_secrets =
+      [](const AggregationRound&) { return privacy::system_secrets(); };
 };
 
 /// One device. Owns no socket, thread, clock, file or global generator. One thread at a time.
@@ -118,12 +148,17 @@ class Participant {
     kDownloading,
     kTraining,
     kUploading,
+    kAggregating,  ///< in a secure sum, before or behind the upload
     kFinished,
   };
   enum class Link : std::uint8_t { kDown, kDialling, kUp };
 
   /// How far the last assignment came. Independent of the connection: work goes on without one.
   enum class Stage : std::uint8_t { kDownloading, kTraining, kTrained, kDeclined };
+  struct MaskedUpdate {
+    SharedBytes bytes;
+    Digest digest;
+  };
   struct Task {
     Assignment assignment;
     Stage stage = Stage::kDownloading;
@@ -135,6 +170,9 @@ class Participant {
     Duration train_time{};
     bool reported = false;  ///< at least once
     bool decided = false;   ///< accepted or rejected
+    std::optional<privacy::SecAggDevice> aggregation;
+    bool masking = false;
+    std::optional<MaskedUpdate> masked;
     std::string declined;   ///< why
     bool decline_told = false;  ///< to the server
   };
@@ -206,6 +244,19 @@ class Participant {
   Result<void> acceptable(const Assignment& assignment);
   Result<void> plan_model(const TrainingPlan& plan);
   std::uint32_t piece_bytes() const;
+
+  // participant_aggregation.cpp: the steps of a secure sum
+  void on(Step, UpdateMasked);
+  void on_message(Step, NeighbourKeys);
+  void on_message(Step, PeerShares);
+  void on_message(Step, SurvivorSet);
+  void on_message(Step, SurvivorConfirmations);
+  void advertise(Step);
+  void report_masked(Step);
+  void restart_aggregation(const AggregationId& id);
+  void leave_aggregation(Step, const Error& error);
+  bool aggregating(const AggregationRound& round) const;
+  Result<void> private_enough(const TrainingPlan& plan) const;
 
   ParticipantOptions options_;
   Phase phase_ = Phase::kDisconnected;

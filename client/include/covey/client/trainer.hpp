@@ -6,10 +6,13 @@
 #include <covey/messages.hpp>
 #include <covey/models/data_set.hpp>
 #include <covey/models/engine.hpp>
+#include <covey/privacy/packed_vector.hpp>
+#include <covey/privacy/secret.hpp>
 #include <covey/result.hpp>
 #include <covey/strategies/registry.hpp>
 #include <covey/time.hpp>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -37,7 +40,16 @@ struct TrainedUpdate {
   std::uint64_t num_examples = 0;
   std::uint32_t steps = 0;
   double train_loss = 0;
+  /// Under secure aggregation: how `update` is packed. It is not to leave the device before it is
+  /// masked, so it has no digest yet; weight and figures are inside.
+  std::optional<privacy::PackedFormat> packed;
+  std::uint64_t clipped_coordinates = 0;  ///< likewise: outside the fixed-point range
 };
+
+/// Where a device's noise comes from, by round and client. A deployment has the system's generator.
+using SecretsFactory =
+    std::function<std::unique_ptr<privacy::SecretSource>(RoundNumber, ClientId)>;
+std::unique_ptr<privacy::SecretSource> system_secrets_for(RoundNumber round, ClientId client);
 
 /// How the host watches and stops training. Called between steps on the training thread.
 struct TrainingControl {
@@ -64,7 +76,8 @@ class Trainer {
 class SgdTrainer : public Trainer {
  public:
   SgdTrainer(const models::DataSet& data, const strategies::Registry& registry,
-             models::EngineFactory make_engine = models::make_engine);
+             models::EngineFactory make_engine = models::make_engine,
+             SecretsFactory make_secrets = system_secrets_for);
   ~SgdTrainer() override;
 
   /// The examples that the next `train` uses: indices into `data`; copied nowhere, must stay alive.
@@ -75,6 +88,7 @@ class SgdTrainer : public Trainer {
   struct Workbench;
   const models::DataSet& data_;
   const strategies::Registry& registry_;
+  SecretsFactory make_secrets_;
   std::span<const std::uint32_t> indices_;
   std::unique_ptr<Workbench> workbench_;
 };

@@ -5,10 +5,13 @@
 #include <covey/ids.hpp>
 #include <covey/messages.hpp>
 #include <covey/metrics.hpp>
+#include <covey/privacy/private_release.hpp>
+#include <covey/privacy/secagg_server.hpp>
 #include <covey/result.hpp>
 #include <covey/run_config.hpp>
 #include <covey/time.hpp>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -64,10 +67,28 @@ struct EncodedModel {
   SharedBytes parameters;  ///< fp32: what is stored, evaluated and moved
   SharedBytes sent;        ///< as the plan's precision says; for fp32 the same bytes
 };
+/// Where a run with differential privacy stands: what its devices are asked next, what was spent.
+struct PrivacyStatus {
+  PrivacyPlan plan;  ///< of the round to come
+  privacy::PrivacySpent spent;
+  double noise_multiplier = 0;
+  bool allows_another = true;  ///< the budget lasts for one more round
+};
+/// What a secure sum says of all its devices together.
+struct SecureSumFigures {
+  std::uint64_t examples = 0;
+  std::uint64_t steps = 0;
+  double train_loss = 0;  ///< mean, weighted by examples
+  std::uint64_t clipped_coordinates = 0;
+  std::uint32_t clipped_weights = 0;
+};
 /// Answers ApplyStrategy.
 struct StrategyApplied {
   RoundNumber round{};
   Result<EncodedModel> model;  ///< after the round
+  std::optional<PrivacyStatus> privacy = std::nullopt;
+  std::optional<SecureSumFigures> figures = std::nullopt;  ///< not under differential privacy
+  std::optional<ClientId> culprit = std::nullopt;  ///< whose shares kept the sum from being unmasked
 };
 /// Answers CommitRound: it is durable now (or could not be made so, and will be tried again).
 struct RoundStored {
@@ -121,9 +142,11 @@ struct JudgeUpdate {
 struct BeginSum {
   RoundNumber round{};
 };
-/// Move the model by the round's sum (UpdatePipeline::apply).
+/// Move the model by the round's sum (UpdatePipeline::apply), which under secure aggregation is unmasked
+/// first (UpdatePipeline::unmask).
 struct ApplyStrategy {
   RoundNumber round{};
+  std::shared_ptr<const privacy::UnmaskJob> unmask = nullptr;
 };
 /// Make the round durable: model, strategy state, metrics, in one transaction. An abandoned round
 /// has no model and only leaves its metrics.
@@ -161,6 +184,7 @@ struct RunState {
   EncodedModel model;   ///< after that round
   /// That round's metrics, where it was evaluated also its accuracy. Without them it is evaluated again.
   std::optional<RoundMetrics> metrics = std::nullopt;
+  std::optional<PrivacyStatus> privacy = std::nullopt;  ///< after that round
 };
 
 struct CoordinatorOptions {
@@ -168,16 +192,20 @@ struct CoordinatorOptions {
   TrainingPlan plan;             ///< sent to every selected device
   std::uint64_t update_size = 0; ///< bytes of an encoded update
   std::uint32_t population = 0;  ///< devices of the run: what min-available-clients = 0 stands for
-  std::size_t num_scalars = 0;   ///< of the strategy
+  std::size_t num_scalars = 0;   ///< that a report carries
   bool evaluates = true;         ///< the driver answers EvaluateModel
+  /// A new name for every attempt at a secure sum, never given twice; only with secure aggregation.
+  std::function<AggregationId()> make_aggregation_id = nullptr;
 };
+
+/// The most devices that one round can have.
+std::uint32_t largest_cohort(const SelectionConfig& config, std::uint32_t population);
 
 enum class Phase : std::uint8_t {
   kSelection,      ///< devices check in until there are enough, or the timeout
-  kConfiguration,  ///< the cohort is drawn and sent its assignments; secure aggregation's key
-                   ///< exchange goes here
-  kReporting,  ///< until everyone reported, or the quorum at the deadline; unmasking goes at its
-               ///< end
+  kConfiguration,  ///< the cohort is drawn and sent its assignments
+  kReporting,  ///< until everyone reported, or the quorum at the deadline; a secure sum takes its steps
+               ///< here, from keys to unmasking
   kCommit,     ///< the strategy is applied and the round made durable; then it is evaluated
   kStopping,
   kFinished,

@@ -4,11 +4,17 @@
 #include <covey/encoding.hpp>
 #include <covey/messages.hpp>
 #include <covey/parameter_vector.hpp>
+#include <covey/privacy/fixed_point.hpp>
+#include <covey/privacy/private_release.hpp>
+#include <covey/privacy/secagg_server.hpp>
+#include <covey/privacy/secret.hpp>
+#include <covey/privacy/sum_figures.hpp>
 #include <covey/result.hpp>
 #include <covey/server/round_coordinator.hpp>
 #include <covey/strategies/exact_sum.hpp>
 #include <covey/strategies/strategy.hpp>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -19,6 +25,13 @@
 #include <vector>
 
 namespace covey::server {
+
+/// The server's half of differential privacy, where its noise comes from, and what unmasking may use.
+struct PipelinePrivacy {
+  std::optional<privacy::PrivateRelease> release = std::nullopt;
+  std::unique_ptr<privacy::SecretSource> secrets = nullptr;
+  unsigned threads = 1;
+};
 
 /// What an update passes through: hash, decoding, length, finiteness, norm, and into the round's
 /// sum. It either enters whole or changes nothing. Holds the current model, the strategy with its
@@ -32,22 +45,32 @@ class UpdatePipeline {
     Encoding model = Encoding::kFp32;   ///< as devices are sent the model
     Encoding update = Encoding::kFp32;  ///< as they send their updates
     double max_update_norm = 0;         ///< l2; 0: no limit
+    std::uint64_t seed = 0;             ///< of the plan
+    PrivacyPlan privacy;
+    std::optional<privacy::SumFormat> sum;  ///< under secure aggregation: updates come masked
 
-    /// What `plan` says of a model of this layout. Error naming a precision or compressor that is
-    /// not known.
-    static Result<Format> of(const TrainingPlan& plan, ModelLayout layout);
-    std::size_t update_size() const { return encoded_size(update, layout); }
+    /// What `plan` says of a model of this layout, for a strategy of so many scalars. Error naming a
+    /// precision or compressor that is not known, or why no secure sum can hold the updates.
+    static Result<Format> of(const TrainingPlan& plan, ModelLayout layout,
+                             std::size_t num_scalars);
+    std::size_t update_size() const { return sum ? sum->bytes() : encoded_size(update, layout); }
+    /// That a report carries in the clear.
+    std::size_t reported_scalars(std::size_t strategy_scalars) const;
   };
   using Rejection = std::pair<RejectReason, std::string>;
 
-  /// `model`: R^d; `state`: the strategy's, empty at a run's start.
+  /// `model`: R^d; `state`: what state() gave, empty at a run's start.
   static Result<UpdatePipeline> make(std::unique_ptr<strategies::Strategy> strategy,
                                      ParameterVector model, std::vector<float> state,
-                                     Format format);
+                                     Format format, PipelinePrivacy privacy = {});
 
-  void begin();
+  /// Forgets whatever was summed.
+  void begin(RoundNumber round = {});
   /// Nothing: counted. Otherwise why not, for the peer. A client is counted once per round.
   std::optional<Rejection> judge(ClientId client, const Report& report, const SharedBytes& bytes);
+  /// Takes the masks off the sum of this round's updates; before `apply`. Error as UnmaskJob::run.
+  Result<privacy::UnmaskJob::Figures> unmask(const privacy::UnmaskJob& job,
+                                             std::optional<ClientId>* culprit = nullptr);
   /// Moves the model by the accepted contributions, returns it and forgets them. Error when there
   /// are none, or when the new model would not be finite (the old one stays).
   Result<EncodedModel> apply();
@@ -57,15 +80,31 @@ class UpdatePipeline {
   EncodedModel encoded_model() const;
 
   const ParameterVector& model() const { return model_; }
-  const std::vector<float>& strategy_state() const { return state_; }
+  /// The strategy's state and the privacy mechanism's: what a server that starts again needs.
+  std::vector<float> state() const;
+  std::optional<PrivacyStatus> privacy_status() const;
+  /// Of the last `apply` under secure aggregation without differential privacy.
+  const std::optional<SecureSumFigures>& sum_figures() const { return figures_; }
+  /// The packed sum of the round's masked updates; unmasked behind `unmask`, until `apply`.
+  std::span<const std::uint64_t> packed_sum() const { return packed_sum_; }
+  /// How masked updates are packed; nothing without secure aggregation.
+  const std::optional<privacy::SumFormat>& sum_format() const { return format_.sum; }
+  /// Who is in the round's sum.
+  const std::set<ClientId>& counted() const { return counted_; }
   strategies::Strategy& strategy() { return *strategy_; }
 
  private:
   UpdatePipeline() = default;
   std::optional<Rejection> check_report(ClientId client, const Report& report) const;
   Result<std::span<const float>> view(const SharedBytes& bytes);
+  std::optional<Rejection> check_bytes(const Report& report, const SharedBytes& bytes) const;
+  std::optional<Rejection> judge_plain(ClientId client, const Report& report,
+                                       const SharedBytes& bytes);
   std::optional<Rejection> add_to_sums(const Report& report, std::span<const float> update);
+  double norm_limit() const;
   Result<void> run_strategy(strategies::ServerModel model);
+  Result<void> run_sum_strategy(strategies::ServerModel model);
+  Result<strategies::Sum> open_sum(std::vector<double>& vector);
 
   std::unique_ptr<strategies::Strategy> strategy_;
   strategies::SumStrategy* sum_strategy_ = nullptr;  ///< one of these two is strategy_
@@ -82,7 +121,18 @@ class UpdatePipeline {
     double weight = 0;
   };
   std::map<ClientId, Kept> kept_;  ///< IndividualStrategy only
+  std::vector<std::uint64_t> packed_sum_;  ///< of masked updates
+  RoundNumber round_{};
+  bool unmasked_ = false;
+  double unclipped_ = 0;  ///< of the sum at hand: privacy::SumFigures
+  std::optional<SecureSumFigures> figures_;
+  PipelinePrivacy privacy_;
   ParameterVector decoded_;        ///< R^d, once an update was not fp32 aligned for float
 };
+
+/// What ApplyStrategy asks for, and its answer. `unmasked` is called between the two halves of a secure
+/// round, when the sum is in the open and the strategy has not moved the model.
+StrategyApplied apply_strategy(UpdatePipeline& pipeline, const ApplyStrategy& action,
+                               const std::function<void()>& unmasked = nullptr);
 
 }  // namespace covey::server

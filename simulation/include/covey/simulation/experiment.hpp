@@ -14,7 +14,9 @@
 #include <covey/parameter_vector.hpp>
 #include <covey/result.hpp>
 #include <covey/run_config.hpp>
+#include <covey/privacy/secret.hpp>
 #include <covey/server/round_coordinator.hpp>
+#include <covey/server/update_pipeline.hpp>
 #include <covey/strategies/registry.hpp>
 
 namespace covey::simulation {
@@ -46,8 +48,25 @@ struct Experiment {
   double training_flops_per_example() const;
   /// Error where the strategy needs weights that devices do not keep in the plan's precision.
   Result<void> check_strategy(const strategies::Strategy& strategy) const;
-  server::CoordinatorOptions coordinator_options(const strategies::Strategy& strategy) const;
 };
+
+/// The deployed server's parts, made for an experiment.
+struct ServerParts {
+  server::UpdatePipeline pipeline;
+  server::CoordinatorOptions coordinator;
+};
+/// Where a run stands when its server starts, and what it may use.
+struct ServerStart {
+  ParameterVector model;     ///< R^d
+  std::vector<float> state;  ///< UpdatePipeline::state(); empty: a new run
+  std::unique_ptr<privacy::SecretSource> secrets;  ///< of the server's noise
+  std::function<AggregationId()> make_aggregation_id;
+  unsigned threads = 1;
+};
+/// Error, naming the keys, where strategy, secure aggregation and differential privacy do not go together.
+Result<ServerParts> make_server_parts(const Experiment& experiment,
+                                      std::unique_ptr<strategies::Strategy> strategy,
+                                      ServerStart start);
 
 /// Loads the data and plans the network. Error naming the key or the file, also where the network cannot
 /// be trained in client.precision.

@@ -18,6 +18,8 @@ struct SimulationOptions {
   unsigned threads = 1;                                       ///< including the caller's
   std::function<void(const RoundMetrics&)> on_round;          ///< after each round, on the caller's thread
   const std::atomic<bool>* stop = nullptr;                    ///< ends the run after the event at hand
+  /// Ends the run with an error where a secure sum, unmasked, is not the sum of what its devices put in.
+  bool check_sums = false;
 };
 
 struct SimulationResult {

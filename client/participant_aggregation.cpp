@@ -1,0 +1,139 @@
+#include <fmt/format.h>
+
+#include <covey/client/participant.hpp>
+
+// The device's steps in a secure sum, from a finished training to its verdict. What each step computes is
+// privacy/secagg_device; here is when it happens and what survives a lost connection: everything, as long
+// as the server goes on with the same attempt.
+namespace covey::client {
+
+bool Participant::aggregating(const AggregationRound& round) const {
+  return phase_ == Phase::kAggregating && task_ && task_->aggregation &&
+         task_->aggregation->round() == round;
+}
+
+/// Another attempt at the same round: the update stays, every key is new.
+void Participant::restart_aggregation(const AggregationId& id) {
+  if (task_->assignment.aggregation == id) return;
+  task_->assignment.aggregation = id;
+  task_->aggregation.reset();
+  task_->masked.reset();
+  task_->reported = false;
+  upload_.reset();
+}
+
+void Participant::advertise(Step step) {
+  phase_ = Phase::kAggregating;
+  retry_at_.reset();
+  heartbeat_at_.reset();
+  task_->decided = false;
+  if (!task_->aggregation) {
+    const Assignment& assignment = task_->assignment;
+    privacy::SecAggDevice::Options options;
+    options.client = options_.client;
+    options.context = {{assignment.run, assignment.round, assignment.aggregation},
+                       assignment.model,
+                       digest_of(assignment.plan),
+                       assignment.plan.secure_aggregation};
+    options.credentials = options_.credentials;
+    options.secrets = options_.make_secrets(options.context.round);
+    auto device = privacy::SecAggDevice::make(std::move(options));
+    if (!device) return decline(step, device.error().message);
+    task_->aggregation = std::move(*device);
+  }
+  step.actions.push_back(Send{task_->aggregation->advertise()});
+}
+
+/// What the server or a peer did makes the sum unsafe or impossible for this device.
+void Participant::leave_aggregation(Step step, const Error& error) {
+  task_->aggregation.reset();
+  task_->masked.reset();
+  upload_.reset();
+  decline(step, "secure aggregation: " + error.message);
+}
+
+void Participant::on_message(Step step, NeighbourKeys message) {
+  if (!aggregating(message.round)) return ignore(step, "NeighbourKeys");
+  failures_ = 0;
+  if (message.devices < options_.required_privacy.min_devices) {
+    return leave_aggregation(
+        step, failed(fmt::format("the sum would be of {} devices, this device takes part in those of {}",
+                                 message.devices, options_.required_privacy.min_devices)));
+  }
+  auto shares = task_->aggregation->take(message);
+  if (!shares) return leave_aggregation(step, shares.error());
+  step.actions.push_back(Send{std::move(*shares)});
+}
+
+void Participant::on_message(Step step, PeerShares message) {
+  if (!aggregating(message.round)) return ignore(step, "PeerShares");
+  failures_ = 0;
+  auto job = task_->aggregation->take(message);
+  if (!job) return leave_aggregation(step, job.error());
+  if (task_->masked) return report_masked(step);
+  if (task_->masking) return;  // said again while it is being done
+  task_->masking = true;
+  step.actions.push_back(
+      MaskUpdate{message.round, std::move(*job), *task_->trained->packed, task_->trained->update});
+}
+
+void Participant::on(Step step, UpdateMasked event) {
+  if (!task_ || !task_->aggregation || task_->aggregation->round() != event.round) return;
+  task_->masking = false;
+  if (!event.masked) return leave_aggregation(step, event.masked.error());
+  task_->masked = MaskedUpdate{std::move(*event.masked), {}};
+  task_->masked->digest = task_->masked->bytes.digest();
+  if (phase_ == Phase::kAggregating && link_ == Link::kUp) report_masked(step);
+}
+
+void Participant::report_masked(Step step) {
+  phase_ = Phase::kUploading;
+  heartbeat_at_.reset();
+  upload_.emplace(task_->masked->digest, task_->masked->bytes);
+  send_report(step);
+}
+
+void Participant::on_message(Step step, SurvivorSet message) {
+  // The last bytes of the upload were its answer: none comes while the sum is not unmasked.
+  if (phase_ == Phase::kUploading && task_->aggregation) {
+    upload_.reset();
+    phase_ = Phase::kAggregating;
+  }
+  if (!aggregating(message.round)) return ignore(step, "SurvivorSet");
+  failures_ = 0;
+  auto answer = task_->aggregation->take(message);
+  if (!answer) return leave_aggregation(step, answer.error());
+  std::visit([&](auto& reply) { step.actions.push_back(Send{std::move(reply)}); }, *answer);
+}
+
+void Participant::on_message(Step step, SurvivorConfirmations message) {
+  if (!aggregating(message.round)) return ignore(step, "SurvivorConfirmations");
+  failures_ = 0;
+  auto unmask = task_->aggregation->take(message);
+  if (!unmask) return leave_aggregation(step, unmask.error());
+  step.actions.push_back(Send{std::move(*unmask)});
+}
+
+/// Whether what the plan asks keeps what this device's owner asks for.
+Result<void> Participant::private_enough(const TrainingPlan& plan) const {
+  const SecureAggregationPlan& secure = plan.secure_aggregation;
+  const RequiredPrivacy& required = options_.required_privacy;
+  if (secure.threat_model < required.threat_model) {
+    return failed(fmt::format("this device takes part only in sums that are secure against a server "
+                              "that is {}; the plan says {}",
+                              to_string(required.threat_model), to_string(secure.threat_model)));
+  }
+  if (secure.enabled() && secure.corruption < required.corruption) {
+    return failed(fmt::format("the plan reckons with {:.3g} of the devices working with the server, "
+                              "this device's owner with {:.3g}",
+                              secure.corruption, required.corruption));
+  }
+  if (secure.threat_model == ThreatModel::kMaliciousServer && !options_.credentials) {
+    return failed(
+        "the plan does not trust the server, so devices sign: this device has no identity "
+        "(identity.key and identity.cert of its kit)");
+  }
+  return {};
+}
+
+}  // namespace covey::client

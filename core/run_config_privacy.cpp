@@ -1,0 +1,81 @@
+#include <covey/run_config.hpp>
+#include <string>
+
+#include "run_file_keys.hpp"
+
+namespace covey {
+namespace {
+
+/// Whether what a device rounds comes behind its clipping: then its norm may pass the clip again.
+bool clips_without_own_noise(const PrivacyConfig& privacy) {
+  return privacy.mechanism == "central-gaussian" || privacy.mechanism == "dp-ftrl";
+}
+
+ThreatModel threat_model_of(const std::string& mode) {
+  if (mode == "off") return ThreatModel::kNone;
+  return mode == to_string(ThreatModel::kMaliciousServer) ? ThreatModel::kMaliciousServer
+                                                          : ThreatModel::kHonestButCurious;
+}
+
+}  // namespace
+
+std::optional<KeyProblem> privacy_problem(const RunConfig& config) {
+  const bool secure = config.secure_aggregation.mode != "off";
+  const bool is_private = config.privacy.mechanism != "none";
+  const ClientConfig& client = config.client;
+  if (!secure && !is_private) return std::nullopt;
+  if (client.precision == "int8") {
+    return KeyProblem{"client.precision",
+                      std::string("\"int8\" makes updates in int8, with scales of each device's "
+                                  "own; ") +
+                          (secure ? "secure aggregation" : "differential privacy") +
+                          " needs them in floating point, as fp32, bf16 and qat-int8 make them"};
+  }
+  const bool has_compressor = client.compressor != "auto" && client.compressor != "fp32";
+  if (secure && has_compressor) {
+    return KeyProblem{"client.compressor",
+                      "\"" + client.compressor +
+                          "\" rounds each device's update on a scale of its own, so masked "
+                          "updates would not add up; use \"auto\" (secure-aggregation.bits is what "
+                          "makes masked updates small)"};
+  }
+  if (has_compressor && clips_without_own_noise(config.privacy)) {
+    return KeyProblem{"client.compressor",
+                      "\"" + client.compressor +
+                          "\" rounds an update after it was clipped, which may bring it above "
+                          "privacy.clip-norm; use \"auto\" with privacy.mechanism = \"" +
+                          config.privacy.mechanism + "\""};
+  }
+  if (secure && !is_private && !(config.secure_aggregation.max_weight > 0)) {
+    return KeyProblem{"secure-aggregation.max-weight",
+                      "is missing: the largest weight of an update, e.g. the most examples a "
+                      "device has (fedavg, fedprox); a heavier update counts as this"};
+  }
+  return std::nullopt;
+}
+
+Result<SecureAggregationPlan> secure_aggregation_plan_of(const RunConfig& config,
+                                                         std::uint32_t max_devices) {
+  const SecureAggregationConfig& from = config.secure_aggregation;
+  const ThreatModel threat_model = threat_model_of(from.mode);
+  if (threat_model == ThreatModel::kNone) return SecureAggregationPlan{};
+  if (auto problem = privacy_problem(config)) {
+    return invalid_argument(problem->key + ": " + problem->sentence);
+  }
+  const bool is_private = config.privacy.mechanism != "none";
+  return SecureAggregationPlan{.threat_model = threat_model,
+                               .cipher = from.cipher == to_string(MaskCipher::kChaCha20)
+                                             ? MaskCipher::kChaCha20
+                                             : MaskCipher::kAes128Ctr,
+                               .complete_graph = from.graph == "complete",
+                               .bits = from.bits,
+                               .clip = from.clip,
+                               // Under differential privacy every device counts the same.
+                               .max_weight = is_private ? 1 : from.max_weight,
+                               .rotation = from.rotation,
+                               .max_devices = max_devices,
+                               .dropout = from.dropout,
+                               .corruption = from.corruption};
+}
+
+}  // namespace covey

@@ -1,0 +1,115 @@
+#include <algorithm>
+#include <covey/assert.hpp>
+#include <covey/server/update_pipeline.hpp>
+#include <exception>
+#include <utility>
+
+// From a round's sum, masked or not, to what the strategy sees: unmasked, decoded, and made private.
+namespace covey::server {
+
+Result<privacy::UnmaskJob::Figures> UpdatePipeline::unmask(const privacy::UnmaskJob& job,
+                                                           std::optional<ClientId>* culprit) {
+  COVEY_ASSERT(format_.sum.has_value() && !unmasked_);
+  COVEY_ASSIGN(auto figures,
+               job.run(format_.sum->packed, packed_sum_, privacy_.threads, culprit));
+  unmasked_ = true;
+  return figures;
+}
+
+/// The round's sum in the open: of plain updates, or decoded from the unmasked one.
+Result<strategies::Sum> UpdatePipeline::open_sum(std::vector<double>& vector) {
+  strategies::Sum sum;
+  sum.count = static_cast<std::uint32_t>(counted_.size());
+  figures_.reset();
+  unclipped_ = 0;
+  if (!format_.sum) {
+    vector.resize(format_.layout.size());
+    sum_.read(vector);
+    sum.weight = weight_.read();
+    for (const auto& scalar : scalars_) sum.scalars.push_back(scalar.read());
+    if (format_.privacy.enabled() && !sum.scalars.empty()) {
+      unclipped_ = sum.scalars[0];
+      sum.scalars.clear();
+    }
+    sum.vector = vector;
+    return sum;
+  }
+  COVEY_ASSERT(unmasked_ || counted_.empty());
+  COVEY_ASSIGN(auto decoded, privacy::decode_sum(*format_.sum, packed_sum_, sum.count, format_.seed,
+                                                 round_));
+  vector = std::move(decoded.vector);
+  sum.vector = vector;
+  auto figures = privacy::SumFigures::from_scalars(format_.privacy, decoded.scalars);
+  unclipped_ = figures.unclipped;
+  sum.weight = figures.weight;
+  sum.scalars = std::move(figures.scalars);
+  if (!format_.privacy.enabled()) {
+    const auto whole = [](double number) {
+      return static_cast<std::uint64_t>(std::clamp(number, 0.0, 0x1p53));
+    };
+    figures_ = SecureSumFigures{
+        whole(figures.num_examples), whole(figures.steps),
+        figures.num_examples > 0 ? figures.loss / figures.num_examples : 0,
+        whole(figures.clipped_coordinates),
+        static_cast<std::uint32_t>(whole(figures.clipped_weights))};
+  }
+  return sum;
+}
+
+Result<void> UpdatePipeline::run_sum_strategy(strategies::ServerModel model) {
+  std::vector<double> vector;
+  COVEY_ASSIGN(strategies::Sum sum, open_sum(vector));
+  if (privacy_.release) {
+    COVEY_TRY(privacy_.release->release(vector, unclipped_, *privacy_.secrets));
+    sum.weight = privacy_.release->denominator();
+  }
+  return sum_strategy_->apply(sum, model);
+}
+
+Result<void> UpdatePipeline::run_strategy(strategies::ServerModel model) {
+  // A strategy may come from a plug-in; what it throws must not take the server down.
+  try {
+    if (individual_strategy_ == nullptr) return run_sum_strategy(model);
+    std::vector<strategies::IndividualUpdate> updates;
+    updates.reserve(kept_.size());
+    for (const auto& [client, kept] : kept_) {
+      updates.push_back({client, std::span(reinterpret_cast<const float*>(kept.bytes.data()),
+                                            kept.bytes.size() / sizeof(float)), kept.weight});
+    }
+    return individual_strategy_->aggregate(updates, model);
+  } catch (const std::exception& exception) {
+    return failed(exception.what());
+  }
+}
+
+std::vector<float> UpdatePipeline::state() const {
+  std::vector<float> all = state_;
+  if (privacy_.release) {
+    const std::vector<float> privacy = privacy_.release->state();
+    all.insert(all.end(), privacy.begin(), privacy.end());
+  }
+  return all;
+}
+
+std::optional<PrivacyStatus> UpdatePipeline::privacy_status() const {
+  if (!privacy_.release) return std::nullopt;
+  const privacy::PrivateRelease& release = *privacy_.release;
+  return PrivacyStatus{release.device_plan(), release.spent(), release.noise_multiplier(),
+                       release.budget_allows_another()};
+}
+
+StrategyApplied apply_strategy(UpdatePipeline& pipeline, const ApplyStrategy& action,
+                               const std::function<void()>& unmasked) {
+  std::optional<ClientId> culprit;
+  if (action.unmask) {
+    if (const auto done = pipeline.unmask(*action.unmask, &culprit); !done.ok()) {
+      return {action.round, done.error(), pipeline.privacy_status(), std::nullopt, culprit};
+    }
+    if (unmasked) unmasked();
+  }
+  auto model = pipeline.apply();
+  return {action.round, std::move(model), pipeline.privacy_status(), pipeline.sum_figures(),
+          std::nullopt};
+}
+
+}  // namespace covey::server

@@ -239,6 +239,7 @@ std::vector<RunKey> privacy_keys() {
                       kMaxClipLearningRate)),
       choice("privacy", "accountant", COVEY_AT(privacy.accountant), {"pld", "rdp", "zcdp"}),
       flag("privacy", "amplification", COVEY_AT(privacy.amplification)),
+      count("privacy", "max-participations", COVEY_AT(privacy.max_participations), 0),
   };
 }
 

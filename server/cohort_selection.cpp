@@ -139,6 +139,10 @@ SelectionSizes selection_sizes(const SelectionConfig& config, std::uint32_t popu
   return sizes;
 }
 
+void start_with_cohort(SelectionSizes& sizes, double over_selection) {
+  sizes.start_at = cohort_size(sizes.goal, over_selection, sizes.start_at);
+}
+
 std::size_t cohort_size(std::size_t goal, double over_selection, std::size_t pool) {
   return std::min(pool, std::max(goal, ceil_product(over_selection, goal)));
 }

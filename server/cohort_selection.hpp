@@ -24,6 +24,9 @@ struct SelectionSizes {
 };
 /// `population`: devices of the run, what min-available-clients = 0 stands for (K).
 SelectionSizes selection_sizes(const SelectionConfig& config, std::uint32_t population);
+/// Where a device takes part only so often, those who are done never wait again: a round starts when its
+/// cohort is there.
+void start_with_cohort(SelectionSizes& sizes, double over_selection);
 
 /// ceil(goal * over_selection), at most the pool.
 std::size_t cohort_size(std::size_t goal, double over_selection, std::size_t pool);

@@ -26,6 +26,14 @@ constexpr std::uint64_t kWindowChunks = 4;
 // Bytes per second of a poor 2G link: a chunk is one message, so nothing is heard while it crawls.
 constexpr double kSlowestLink = 4096;
 
+SelectionSizes round_sizes(const CoordinatorOptions& options) {
+  SelectionSizes sizes = selection_sizes(options.config.selection, options.population);
+  if (options.config.privacy.max_participations > 0) {
+    start_with_cohort(sizes, options.config.selection.over_selection);
+  }
+  return sizes;
+}
+
 Duration at_least(Duration shortest, double configured_s) {
   return std::max(shortest, from_seconds(configured_s));
 }
@@ -64,7 +72,7 @@ RoundCoordinator::State::Times::Times(const RunConfig& config)
 RoundCoordinator::State::State(CoordinatorOptions options_in, RunState state_in)
     : options(std::move(options_in)),
       times(options.config),
-      sizes(selection_sizes(options.config.selection, options.population)),
+      sizes(round_sizes(options)),
       policy(selection_policy(options.config.selection.policy)),
       upload_window(std::min<std::uint64_t>(
           UINT32_MAX,
@@ -80,6 +88,7 @@ RoundCoordinator::State::State(CoordinatorOptions options_in, RunState state_in)
   last_accuracy = metrics.accuracy;
   last_loss = metrics.loss;
   privacy = std::move(state_in.privacy);
+  participations = std::move(state_in.participations);
 }
 
 RoundCoordinator::RoundCoordinator(CoordinatorOptions options, RunState state)
@@ -145,13 +154,17 @@ void RoundCoordinator::State::try_start(Time now, Actions& actions) {
 }
 
 void RoundCoordinator::State::selection_timed_out(Time now, Actions& actions) {
-  if (roster.pool_size() >= sizes.quorum) {
+  // A draw among fewer would take each with a larger probability than its privacy is counted with.
+  const PrivacyConfig& config = options.config.privacy;
+  const bool wait_for_all = privacy && config.amplification && policy == SelectionPolicy::kUniform;
+  if (roster.pool_size() >= (wait_for_all ? sizes.start_at : sizes.quorum)) {
     configure(now, actions);
     return;
   }
   actions.emplace_back(
       Note{fmt::format("round {} still waits for devices: {} are here, it needs {}",
-                       value_of(round()), roster.pool_size(), sizes.quorum)});
+                       value_of(round()), roster.pool_size(),
+                       wait_for_all ? sizes.start_at : sizes.quorum)});
   selection_at = now + times.selection_timeout;
 }
 

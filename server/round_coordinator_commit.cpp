@@ -9,6 +9,11 @@ namespace covey::server {
 CommitRound RoundCoordinator::State::commit_action() const {
   CommitRound commit{metrics, std::nullopt};
   if (candidate) commit.model = candidate->parameters;
+  if (candidate && options.config.privacy.max_participations > 0) {
+    for (const Member& member : cohort.members()) {
+      if (member.accepted()) commit.participants.push_back(member.client);
+    }
+  }
   return commit;
 }
 
@@ -68,6 +73,7 @@ void RoundCoordinator::State::on(Time now, RoundStored& event, Actions& actions)
     // A fleet that fails at once must not make the server abandon rounds as fast as it can.
     if (phase != Phase::kStopping) enter_selection(now + times.heartbeat);
   } else {
+    for (const ClientId client : commit_action().participants) ++participations[client];
     committed = round();
     attempt = 0;
     model = std::move(*candidate);

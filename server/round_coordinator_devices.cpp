@@ -142,6 +142,13 @@ void RoundCoordinator::State::on_message(Time now, Connection& connection, Check
          actions);
     return;
   }
+  if (exhausted(connection.client)) {
+    roster.leave_pool(connection);
+    send(connection.id,
+         RetryLater{times.busy, "this device took part as often as privacy.max-participations lets it"},
+         actions);
+    return;
+  }
   const DeviceConditions& conditions = message.conditions;
   if (auto reason = ineligible(conditions)) {
     roster.leave_pool(connection);
@@ -164,6 +171,13 @@ void RoundCoordinator::State::assign(Time now, Member& member, Connection& conne
   send(connection.id,
        Assignment{run, round(), round_plan, sent_digest, model.sent.size(), left, aggregation},
        actions);
+}
+
+bool RoundCoordinator::State::exhausted(ClientId client) const {
+  const std::uint32_t limit = options.config.privacy.max_participations;
+  if (limit == 0) return false;
+  const auto found = participations.find(client);
+  return found != participations.end() && found->second >= limit;
 }
 
 std::optional<std::string> RoundCoordinator::State::ineligible(
@@ -236,7 +250,7 @@ void RoundCoordinator::State::on_message(Time, Connection& connection, Decline& 
   const std::string said = fmt::format("client {} declined round {}: {}",
                                        value_of(connection.client), value_of(message.round),
                                        printable(message.reason));
-  if (summing()) sum->leave(connection.client);
+  if (summing() && member->state != MemberState::kJudging) sum->leave(connection.client);
   if (summing() && member->accepted()) {  // its update stays in the sum; it reveals nothing
     member->connection.reset();
     actions.emplace_back(Note{said});

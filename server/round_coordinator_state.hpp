@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <covey/server/round_coordinator.hpp>
+#include <map>
 #include <optional>
 #include <set>
 #include <string>
@@ -76,6 +77,7 @@ struct RoundCoordinator::State {
   std::optional<privacy::SecAggServer> sum;
   AggregationId aggregation;    ///< this attempt's name
   std::size_t faults_told = 0;  ///< of sum->faults()
+  std::map<ClientId, std::uint32_t> participations;  ///< where they are limited
   std::set<ClientId> barred;    ///< dealt shares that do not fit together: out of the run
 
   // Internal deadlines; the one timer stands at the earliest.
@@ -145,6 +147,7 @@ struct RoundCoordinator::State {
   void on_message(Time now, Connection& connection, StatusRequest& message, Actions& actions);
   void assign(Time now, Member& member, Connection& connection, Actions& actions);
   std::optional<std::string> ineligible(const DeviceConditions& conditions) const;
+  bool exhausted(ClientId client) const;
   RetryWindow full_pool_window() const;
 
   // ---- the secure sum: round_coordinator_sum.cpp

@@ -28,7 +28,8 @@ void RoundCoordinator::State::begin_sum() {
   sum.emplace(privacy::AggregationContext{{run, round(), aggregation},
                                           sent_digest,
                                           digest_of(round_plan),
-                                          round_plan.secure_aggregation});
+                                          round_plan.secure_aggregation},
+              options.authority);
 }
 
 // ---- closing a step
@@ -110,9 +111,9 @@ void RoundCoordinator::State::send_step(Member& member, Actions& actions) {
       return pass_on(sum->peer_shares(member.client));
     case Step::kConfirm:
       return pass_on(sum->survivor_set(member.client));
-    case Step::kUnmask:
-      if (round_plan.secure_aggregation.threat_model == ThreatModel::kMaliciousServer) {
-        return pass_on(sum->confirmations(member.client));
+    case Step::kUnmask:  // a device that was away has first to confirm the set
+      if (auto confirmations = sum->confirmations(member.client)) {
+        return pass_on(std::move(confirmations));
       }
       return pass_on(sum->survivor_set(member.client));
   }
@@ -192,17 +193,19 @@ Member* RoundCoordinator::State::member_in_sum(Connection& connection,
   return member;
 }
 
-/// What no honest device sends: it is out of this round.
+/// What no honest device sends: it is out of this round. An update that is being added to the sum, or is in
+/// it, stays there.
 void RoundCoordinator::State::expel(Member& member, const Error& error, Actions& actions) {
   actions.emplace_back(Note{fmt::format("client {} expelled from the sum of round {}: {}",
                                         value_of(member.client), value_of(round()),
                                         error.message)});
-  sum->leave(member.client);
   if (member.connection) {
     send(*member.connection, RoundOver{run, cohort.round(), times.retry}, actions);
     member.connection.reset();
   }
-  if (!member.undecided()) return;  // its masked update is in the sum and stays
+  if (member.state == MemberState::kJudging) return;
+  sum->leave(member.client);
+  if (!member.undecided()) return;
   withdraw(member);
   drop_upload(member, actions);
   cohort.decide(member, MemberState::kRejected);
@@ -216,7 +219,7 @@ void RoundCoordinator::State::on_message(Time, Connection& connection, Advertise
   if (const auto added = sum->add(connection.client, message); !added.ok()) {
     return expel(*member, added.error(), actions);
   }
-  if (sum->awaits(connection.client)) send_step(*member, actions);  // it is back in a later step
+  send_step(*member, actions);  // it may be back in a later step
 }
 
 void RoundCoordinator::State::on_message(Time, Connection& connection, ShareKeys& message,
@@ -233,7 +236,11 @@ void RoundCoordinator::State::on_message(Time, Connection& connection, ConfirmSu
   Member* member = member_in_sum(connection, message.round, actions);
   if (member == nullptr) return;
   if (const auto added = sum->add(connection.client, message); !added.ok()) {
-    expel(*member, added.error(), actions);
+    return expel(*member, added.error(), actions);
+  }
+  // Late, but it may still help to unmask.
+  if (auto confirmations = sum->confirmations(connection.client)) {
+    send(connection.id, std::move(*confirmations), actions);
   }
 }
 

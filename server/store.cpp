@@ -223,7 +223,8 @@ Result<void> Store::begin_run(const StoredRun& run) {
 
 Result<void> Store::commit_round(const RoundMetrics& metrics, const SharedBytes& model,
                                  const std::vector<float>& strategy_state,
-                                 std::uint32_t keep_snapshots) {
+                                 std::uint32_t keep_snapshots,
+                                 const std::vector<ClientId>& participants) {
   Database& database = *database_;
   return database.guarded("commit the round to", [&]() -> Result<void> {
     database.flush_commits();
@@ -237,6 +238,14 @@ Result<void> Store::commit_round(const RoundMetrics& metrics, const SharedBytes&
     }
     insert_metrics(database.connection, metrics, true);
     insert_snapshot(database.connection, metrics.round, model, strategy_state);
+    SQLite::Statement count(database.connection,
+                            "INSERT INTO participations VALUES(?, 1) ON CONFLICT(client) DO UPDATE "
+                            "SET rounds = rounds + 1");
+    for (const ClientId client : participants) {
+      count.bind(1, to_column(value_of(client)));
+      count.exec();
+      count.reset();
+    }
     SQLite::Statement prune(database.connection,
                             "DELETE FROM snapshots WHERE round NOT IN "
                             "(SELECT round FROM snapshots ORDER BY round DESC LIMIT ?)");
@@ -272,6 +281,19 @@ Result<void> Store::record_evaluation(RoundNumber round, double accuracy, double
                       value_of(round), database.path));
     }
     return {};
+  });
+}
+
+Result<std::map<ClientId, std::uint32_t>> Store::load_participations() {
+  Database& database = *database_;
+  using Participations = std::map<ClientId, std::uint32_t>;
+  return database.guarded("read the participations from", [&]() -> Result<Participations> {
+    SQLite::Statement row(database.connection, "SELECT client, rounds FROM participations");
+    Participations participations;
+    while (row.executeStep()) {
+      participations[ClientId{from_column(row.getColumn(0).getInt64())}] = row.getColumn(1).getUInt();
+    }
+    return participations;
   });
 }
 

@@ -32,6 +32,9 @@ CREATE TABLE clients(
   first_seen INTEGER NOT NULL,   -- seconds since 1970
   last_seen INTEGER NOT NULL,
   agent_version TEXT NOT NULL);
+CREATE TABLE participations(
+  client INTEGER PRIMARY KEY,
+  rounds INTEGER NOT NULL);      -- committed ones, where their number is limited
 CREATE TABLE rounds(
   sequence INTEGER PRIMARY KEY,  -- the order in which they ended
   round INTEGER NOT NULL,

@@ -95,7 +95,7 @@ std::optional<PrivacyStatus> UpdatePipeline::privacy_status() const {
   if (!privacy_.release) return std::nullopt;
   const privacy::PrivateRelease& release = *privacy_.release;
   return PrivacyStatus{release.device_plan(), release.spent(), release.noise_multiplier(),
-                       release.budget_allows_another()};
+                       release.budget_allows_another(), release.guarantee()};
 }
 
 StrategyApplied apply_strategy(UpdatePipeline& pipeline, const ApplyStrategy& action,

@@ -17,6 +17,7 @@ Result<DeviceIdentities> DeviceIdentities::make(const Experiment& experiment) {
   const auto secrets =
       privacy::seeded_secrets(experiment.config.seed, {}, {}, kIdentityStream);
   COVEY_ASSIGN(const auto authority, privacy::IdentityAuthority::make(*secrets));
+  identities.authority_ = authority.key();
   for (std::uint32_t device = 0; device < experiment.population(); ++device) {
     COVEY_ASSIGN(auto issued, authority.issue(static_cast<ClientId>(device), *secrets));
     identities.credentials_.push_back(

@@ -4,6 +4,7 @@
 #include <covey/result.hpp>
 #include <covey/simulation/experiment.hpp>
 #include <memory>
+#include <optional>
 #include <vector>
 
 namespace covey::simulation {
@@ -15,8 +16,11 @@ class DeviceIdentities {
   static Result<DeviceIdentities> make(const Experiment& experiment);
   /// Null where devices need none.
   std::shared_ptr<const privacy::DeviceCredentials> of(ClientId client) const;
+  /// Whose certificates they are; nothing where devices need none.
+  const std::optional<privacy::AuthorityKey>& authority() const { return authority_; }
 
  private:
+  std::optional<privacy::AuthorityKey> authority_;
   std::vector<std::shared_ptr<const privacy::DeviceCredentials>> credentials_;
 };
 

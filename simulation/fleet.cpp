@@ -80,6 +80,8 @@ Result<SimulationResult> Fleet::run() {
                   ": no device and no deadline is left to move it (" +
                   coordinator_.status_json(now_) + ")");
   }
+  if (finished_) result_.reason = finished_->reason;
+  if (const auto privacy = pipeline_.privacy_status()) result_.guarantee = privacy->guarantee;
   result_.committed = value_of(coordinator_.committed_round());
   result_.model = coordinator_.model();
   result_.virtual_s = seconds(now_.time_since_epoch());

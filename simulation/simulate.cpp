@@ -53,6 +53,7 @@ Result<SimulationResult> simulate(const Experiment& experiment, const strategies
   COVEY_ASSIGN(auto evaluator,
                Evaluator::make(experiment.plan, experiment.make_engine, options.threads));
   COVEY_ASSIGN(auto identities, DeviceIdentities::make(experiment));
+  parts.coordinator.authority = identities.authority();
 
   Fleet devices(experiment, registry, options,
                 {std::move(parts.pipeline), std::move(parts.coordinator), std::move(state),

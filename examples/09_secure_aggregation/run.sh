@@ -58,8 +58,12 @@ for first in $(seq 0 "$per_process" $((devices - 1))); do
   pids+=("$!")
 done
 wait "$server" || { echo "the server failed; see $out/server.log" >&2; exit 1; }
+# Devices that failed in the last round will look for the server for ever: it is over for them, too.
+sleep 1
 for pid in "${pids[@]}"; do
-  [ "$pid" = "$server" ] || wait "$pid" || { echo "a client failed; see $out" >&2; exit 1; }
+  [ "$pid" = "$server" ] && continue
+  kill -TERM "$pid" 2>/dev/null || true
+  wait "$pid" || { echo "a client failed; see $out" >&2; exit 1; }
 done
 pids=()
 

@@ -22,7 +22,7 @@ bool on_lattice(NoiseKind noise) {
 /// Squared l2 sensitivity, in clip norms, of all nodes of a binary tree over `rounds` rounds that a
 /// device takes part in k of: a level's nodes hold k of its contributions together, none more than
 /// min(k, 2^level), so their squares sum to at most k min(k, 2^level). For k = 1 the height
-/// floor(log2 T) + 1 (Kairouz et al. 2021, Theorem 4.1).
+/// floor(log2 T) + 1 (Kairouz et al. 2021).
 double tree_sensitivity_squared(std::uint64_t rounds, std::uint32_t participations) {
   double sum = 0;
   const auto k = static_cast<double>(std::min<std::uint64_t>(participations, rounds));

@@ -31,7 +31,7 @@ constexpr int kMostWindows = 50;
 constexpr double kMostPoints = 1 << 20;
 // Points of one round's grid, per unit of fineness: at least, since near-certain small losses may
 // hide behind the rare large ones that make the standard deviation; at most, since they cost time.
-constexpr double kLeastCells = 1 << 8, kMostCells = 1 << 11;
+constexpr double kLeastCells = 1 << 6, kMostCells = 1 << 11;
 
 /// ln E[e^(tilt loss)] of one round, with the mean and variance of the loss tilted by e^(tilt
 /// loss).
@@ -219,8 +219,8 @@ Composed compose(const LossGrid& grid, const LossMoments& moments, const Window&
   return composed;
 }
 
-/// The least epsilon with sum over losses above it of mass * (1 - exp(epsilon - loss)) <= delta;
-/// nothing if it lies below the window.
+/// The least epsilon of the window with sum over losses above it of mass * (1 - exp(epsilon -
+/// loss)) <= delta.
 double solve(const Composed& composed, double delta) {
   const auto loss_of = [&](std::size_t i) {
     return composed.step * static_cast<double>(composed.first + static_cast<std::int64_t>(i));

@@ -119,7 +119,7 @@ LatticeSensitivity lattice_sensitivity(const Lattice& lattice) {
   const double norm = lattice.clip_norm / lattice.quantum;
   const auto dimension = static_cast<double>(lattice.dimension);
   // Rounding moves each coordinate by less than one quantum; conditional rounding (Kairouz, Liu and
-  // Steinke 2021, Proposition 22 with beta = e^-1/2, so sqrt(2 ln(1 / beta)) = 1) keeps the norm
+  // Steinke 2021, with beta = e^-1/2, so sqrt(2 ln(1 / beta)) = 1) keeps the norm
   // below the second.
   const double anyhow = norm + std::sqrt(dimension);
   const double conditional =

@@ -20,7 +20,7 @@ double poisson_gaussian_rdp(double noise_multiplier, double sampling_rate, doubl
 
 /// The Gaussian mechanism on a sample of fixed size, one device's data replaced (so the sum moves
 /// by up to 2 S): Wang, Balle and Kasiviswanathan 2019, Theorem 9. Between whole orders: (alpha -
-/// 1) epsilon is convex in alpha (van Erven and Harremoes 2014, Theorem 11), so the chord is an
+/// 1) epsilon is convex in alpha (van Erven and Harremoes 2014), so the chord is an
 /// upper bound.
 double fixed_size_gaussian_rdp(double noise_multiplier, double sampling_rate, double order);
 
@@ -31,7 +31,7 @@ struct LatticeSensitivity {
 };
 LatticeSensitivity lattice_sensitivity(const Lattice& lattice);
 
-/// Sums of discrete Gaussians: Kairouz, Liu and Steinke 2021, Theorem 1 as `a, tau` below.
+/// Sums of discrete Gaussians: Kairouz, Liu and Steinke 2021.
 struct SummedDiscreteGaussian {
   double a1 = 0, a2 = 0;  ///< sensitivities over the standard deviation of the summed noise
   double tau = 0;         ///< how far, per coordinate, the sum is from one discrete Gaussian
@@ -42,7 +42,7 @@ struct SummedDiscreteGaussian {
 };
 SummedDiscreteGaussian summed_discrete_gaussian(const Lattice& lattice, double noise_multiplier);
 
-/// Sums of Skellam noise: Agarwal, Kairouz and Liu 2021, Theorem 3.5, which is for whole orders;
+/// Sums of Skellam noise: Agarwal, Kairouz and Liu 2021, whose bound is for whole orders;
 /// between them the chord.
 double skellam_rdp(const Lattice& lattice, double noise_multiplier, double order);
 

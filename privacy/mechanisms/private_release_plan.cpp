@@ -149,6 +149,28 @@ Result<void> check_amplification(const PrivateRelease::Run& run, Mechanism mecha
   return {};
 }
 
+Result<void> check_participations(const PrivateRelease::Run& run, Mechanism mechanism) {
+  const std::uint32_t limit = run.config.max_participations;
+  if (limit == 0 && mechanism == Mechanism::kTree) {
+    return invalid_argument(
+        "privacy.mechanism = \"dp-ftrl\" counts how often a device may take part: set "
+        "privacy.max-participations, which the server then keeps");
+  }
+  if (limit > 0 && run.config.amplification) {
+    return invalid_argument(
+        "privacy.max-participations takes devices out of the draw, so the draw does not hide them "
+        "alike: set privacy.amplification = false to count without it");
+  }
+  const RoundSizes sizes = round_sizes(run.selection, run.population);
+  if (limit > 0 && sizes.goal * run.num_rounds > double{1} * limit * run.population) {
+    return invalid_argument(fmt::format(
+        "privacy.max-participations = {} lets {} devices make {:.0f} contributions; {} rounds of "
+        "{:.0f} take more",
+        limit, run.population, double{1} * limit * run.population, run.num_rounds, sizes.goal));
+  }
+  return {};
+}
+
 Result<void> check_mechanism(const PrivateRelease::Run& run, Mechanism mechanism) {
   if (is_distributed(mechanism)) {
     if (!run.secure_aggregation.enabled()) {
@@ -172,10 +194,10 @@ Result<void> check_mechanism(const PrivateRelease::Run& run, Mechanism mechanism
                     "not done for privacy.mechanism = \"{}\": use \"flat\" or \"per-layer\"",
                     run.config.mechanism));
   }
-  return {};
+  return check_participations(run, mechanism);
 }
 
-/// Andrew et al. 2021, section 3.1: sigma_b = n / 20, and the vector's noise grows so that both
+/// Andrew et al. 2021: sigma_b = n / 20, and the vector's noise grows so that both
 /// together cost what z alone would: z^-2 = z_delta^-2 + (2 sigma_b)^-2, since a device moves the
 /// count of +-1/2 by half.
 Result<void> share_noise_with_count(ReleasePlan& plan) {
@@ -234,11 +256,8 @@ std::string guarantee_of(const ReleasePlan& plan, const PrivateRelease::Run& run
           "themselves",
           plan.noisy_devices);
     case Mechanism::kTree:
-      return fmt::format(
-          "for one device more or less that takes part in one of the {} rounds; one that takes "
-          "part in "
-          "more has less",
-          run.num_rounds);
+      return fmt::format("for one device more or less, in at most {} of the {} rounds",
+                         run.config.max_participations, run.num_rounds);
   }
   return {};
 }
@@ -267,6 +286,9 @@ Releases count_releases(const ReleasePlan& plan, const PrivateRelease::Run& run,
     releases.sampling = poisson ? Sampling::kPoisson : Sampling::kFixedSize;
     releases.sampling_rate =
         poisson ? run.selection.fraction_fit : std::min(sizes.cohort / run.population, 1.0);
+  }
+  if (plan.mechanism == Mechanism::kTree) {
+    releases.max_participations = run.config.max_participations;
   }
   releases.noise_multiplier = run.config.noise_multiplier;
   return releases;

@@ -219,7 +219,8 @@ std::optional<Event> Driver::compute(const Action& action) {
   } else if (const auto* commit = std::get_if<CommitRound>(&action)) {
     const auto stored = commit->model ? store_.commit_round(commit->metrics, *commit->model,
                                                             pipeline_.state(),
-                                                            options_.keep_snapshots)
+                                                            options_.keep_snapshots,
+                                                            commit->participants)
                                       : store_.record_abandoned(commit->metrics);
     return RoundStored{commit->metrics.round, stored};
   } else if (const auto* evaluate = std::get_if<EvaluateModel>(&action)) {

@@ -43,6 +43,8 @@ class Driver {
   std::uint16_t port() const { return listener_->port(); }
   const std::optional<RunFinished>& finished() const { return finished_; }
   const RoundCoordinator& coordinator() const { return coordinator_; }
+  /// As the run began; before `start`.
+  std::optional<PrivacyStatus> privacy_status() const { return pipeline_.privacy_status(); }
   std::uint64_t bytes_sent() const { return bytes_sent_; }
   std::uint64_t bytes_received() const { return bytes_received_; }
 

@@ -18,6 +18,7 @@
 
 #include "server/daemon/driver.hpp"
 #include "server/daemon/kit.hpp"
+#include "server/daemon/provision_files.hpp"
 #include "simulation/daemon/command_line.hpp"
 #include "simulation/daemon/learning_curve.hpp"
 #include "simulation/daemon/model_source.hpp"
@@ -178,6 +179,12 @@ Result<int> serve(const ServerOptions& options) {
   auto& [pipeline, coordinator_options] = parts;
   server::RunState standing{run.run, run.round, pipeline.encoded_model(), std::nullopt,
                             pipeline.privacy_status()};
+  COVEY_ASSIGN(standing.participations, store.load_participations());
+  if (config.secure_aggregation.mode != "off") {
+    COVEY_ASSIGN(const std::string certificate, provision::read_file(tls.ca));
+    COVEY_ASSIGN(coordinator_options.authority,
+                 privacy::AuthorityKey::from_certificate_pem(certificate));
+  }
   if (!rounds.empty() && rounds.back().committed && rounds.back().round == run.round) {
     standing.metrics = rounds.back();
     // Killed before its evaluation was stored: the coordinator evaluates it and publishes it again.
@@ -218,6 +225,10 @@ Result<int> serve(const ServerOptions& options) {
     spdlog::info("stopping");
     driver.stop();
   });
+  if (const auto privacy = driver.privacy_status()) {
+    spdlog::info("differential privacy: noise multiplier {:.4g}, delta {:.3g}, {}",
+                 privacy->noise_multiplier, privacy->spent.delta, privacy->guarantee);
+  }
   COVEY_TRY(driver.start());
   spdlog::info("listening port={} run={:016x} round={} state={}", driver.port(), value_of(run.run),
                value_of(run.round), state);

@@ -58,7 +58,38 @@ nlohmann::json result_json(const RunConfig& config, const simulation::Simulation
   }
   if (config.target_accuracy > 0) json["target"] = config.target_accuracy;
   if (const auto rounds = rounds_to_target(config, result.rounds)) json["rounds_to_target"] = *rounds;
+  json["reason"] = result.reason;
+  if (!result.rounds.empty() && result.rounds.back().epsilon) {
+    json["epsilon"] = *result.rounds.back().epsilon;
+    json["delta"] = result.rounds.back().delta.value_or(0);
+    json["guarantee"] = result.guarantee;
+  }
   return json;
+}
+
+/// What secure aggregation and differential privacy did over the run.
+void print_privacy(const RunConfig& config, const simulation::SimulationResult& result) {
+  if (result.rounds.empty()) return;
+  const RoundMetrics& last = result.rounds.back();
+  if (config.secure_aggregation.mode != "off") {
+    std::uint64_t masked = 0, recovered = 0, coordinates = 0, weights = 0;
+    for (const RoundMetrics& metrics : result.rounds) {
+      masked += metrics.masked;
+      recovered += metrics.recovered;
+      coordinates += metrics.clipped_coordinates;
+      weights += metrics.clipped_weights;
+    }
+    fmt::print("  secure sums of {} updates, {} devices' masks reconstructed", masked, recovered);
+    if (!last.private_figures) {
+      fmt::print("; {} coordinates and {} weights clipped", coordinates, weights);
+    }
+    fmt::print("\n");
+  }
+  if (last.epsilon && last.delta) {
+    fmt::print("  differential privacy: epsilon {:.4g}, delta {:.3g}, {}\n", *last.epsilon, *last.delta,
+               result.guarantee);
+  }
+  if (result.finished && result.committed < config.num_rounds) fmt::print("  {}\n", result.reason);
 }
 
 void print_summary(const RunConfig& config, const simulation::SimulationResult& result,
@@ -83,6 +114,7 @@ void print_summary(const RunConfig& config, const simulation::SimulationResult& 
                result.fairness.devices, result.fairness.average, result.fairness.worst10,
                result.fairness.best10, result.fairness.variance);
   }
+  print_privacy(config, result);
   fmt::print("  {} up, {} down, {} of virtual time\n", human_bytes(static_cast<double>(result.bytes_up)),
              human_bytes(static_cast<double>(result.bytes_down)), human_seconds(result.virtual_s));
   fmt::print("  {} training steps in {}: {:.0f} steps/s with {} kernels; {:.0f} MiB at most\n",

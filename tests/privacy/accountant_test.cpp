@@ -59,7 +59,8 @@ TEST_CASE("accounting by privacy losses reproduces the table and is the tightest
     CAPTURE(row.q, row.z, row.rounds);
     const auto epsilon = epsilon_of(poisson(row.q, row.z, row.rounds), Accountant::kPld, row.delta);
     REQUIRE(epsilon.ok());
-    CHECK(*epsilon == Approx(row.pld).margin(3e-3).epsilon(0));
+    CHECK(*epsilon == Approx(row.pld).margin(7e-4).epsilon(0));
+    CHECK(*epsilon > row.pld - 1e-4);  // never below, up to the table's four digits
     CHECK(*epsilon < row.rdp);
   }
 }

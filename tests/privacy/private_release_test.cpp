@@ -8,61 +8,10 @@
 #include <vector>
 
 #include "mechanisms/sum_noise.hpp"
+#include "private_release_runs.hpp"
 
 namespace covey::privacy {
 namespace {
-
-/// 1000 devices of which 100 are drawn, 100 rounds of central noise in R^8, without amplification.
-PrivateRelease::Run plain_run() {
-  PrivateRelease::Run run;
-  run.config.mechanism = "central-gaussian";
-  run.config.noise_multiplier = 2;
-  run.config.delta = 1e-5;
-  run.config.clip_norm = 0.5;
-  run.config.amplification = false;
-  run.selection.fraction_fit = 0.1;
-  run.num_rounds = 100;
-  run.population = 1000;
-  run.dimension = 8;
-  run.strategy = "fedavg";
-  return run;
-}
-
-PrivateRelease::Run distributed_run(const std::string& mechanism) {
-  PrivateRelease::Run run = plain_run();
-  run.config.mechanism = mechanism;
-  run.config.accountant = "rdp";
-  run.secure_aggregation.threat_model = ThreatModel::kHonestButCurious;
-  run.secure_aggregation.corruption = 0.1;
-  run.selection.quorum = 0.8;
-  return run;
-}
-
-PrivateRelease make(const PrivateRelease::Run& run) {
-  auto made = PrivateRelease::make(run);
-  if (!made.ok()) FAIL(made.error().message);
-  REQUIRE(made->has_value());
-  return std::move(**made);
-}
-
-std::string refusal(const PrivateRelease::Run& run) {
-  const auto made = PrivateRelease::make(run);
-  if (made.ok()) return "accepted";
-  CHECK(made.error().code == ErrorCode::kInvalidArgument);
-  return made.error().message;
-}
-
-template <typename Change>
-std::string refusal_with(PrivateRelease::Run run, const Change& change) {
-  change(run);
-  return refusal(run);
-}
-
-bool says(const std::string& sentence, const std::string& part) {
-  INFO(sentence);
-  CHECK(sentence.find(part) != std::string::npos);
-  return sentence.find(part) != std::string::npos;
-}
 
 std::unique_ptr<SecretSource> secrets_of(std::uint64_t round) {
   return seeded_secrets(20, RoundNumber{static_cast<std::uint32_t>(round)}, ClientId{0});
@@ -91,83 +40,6 @@ class FailingSecrets final : public SecretSource {
 };
 
 }  // namespace
-
-TEST_CASE("no mechanism makes nothing, and a guarantee without one is refused") {
-  PrivateRelease::Run run = plain_run();
-  run.config.mechanism = "none";
-  run.config.noise_multiplier = 0;
-  const auto nothing = PrivateRelease::make(run);
-  REQUIRE(nothing.ok());
-  CHECK_FALSE(nothing->has_value());
-  run.config.epsilon = 2;
-  says(refusal(run), "privacy.epsilon = 2 asks for a guarantee");
-  run.config.epsilon = 0;
-  run.config.noise_multiplier = 1;
-  says(refusal(run), "privacy.noise-multiplier = 1 asks for a guarantee");
-}
-
-TEST_CASE("a configuration that cannot give its guarantee is refused, naming the key to change") {
-  using Run = PrivateRelease::Run;
-  const Run run = plain_run();
-  REQUIRE(refusal(run) == "accepted");
-  says(refusal_with(run, [](Run& r) { r.sum_strategy = false; }), "looks at single updates");
-  says(refusal_with(run, [](Run& r) { r.num_scalars = 1; }), "sums a number of each device");
-  says(refusal_with(run, [](Run& r) { r.config.delta = 1e-3; }), "privacy.delta = 0.001 must be");
-  says(refusal_with(run, [](Run& r) { r.config.delta = 0; }), "privacy.delta = 0 must be");
-  says(refusal_with(run, [](Run& r) { r.config.clip_norm = 0; }), "privacy.clip-norm must be");
-  says(refusal_with(run, [](Run& r) { r.config.noise_multiplier = 0; }),
-       "needs privacy.noise-multiplier, or privacy.epsilon");
-  says(refusal_with(run, [](Run& r) { r.num_rounds = 0; }), "at least one device and one round");
-  says(refusal_with(run, [](Run& r) { r.config.mechanism = "laplace"; }), "is not known");
-  says(refusal_with(run, [](Run& r) { r.config.epsilon = 0.5; }),
-       "one round with privacy.noise-multiplier = 2 spends");
-  says(refusal_with(run,
-                    [](Run& r) {
-                      r.selection.policy = "poisson";
-                      r.selection.fraction_fit = 0;
-                    }),
-       "selection.fraction-fit, which is 0");
-}
-
-TEST_CASE("noise of the devices needs secure aggregation and an accountant that knows it") {
-  using Run = PrivateRelease::Run;
-  for (const std::string mechanism : {"discrete-gaussian", "skellam"}) {
-    const Run run = distributed_run(mechanism);
-    REQUIRE(refusal(run) == "accepted");
-    says(refusal_with(run, [](Run& r) { r.secure_aggregation.threat_model = ThreatModel::kNone; }),
-         "set secure-aggregation.mode");
-    says(refusal_with(run, [](Run& r) { r.config.accountant = "pld"; }), "use \"rdp\"");
-    says(refusal_with(run, [](Run& r) { r.config.clip = "adaptive"; }),
-         "use \"flat\" or \"per-layer\"");
-    says(refusal_with(run, [](Run& r) { r.config.amplification = true; }),
-         "protects against the server");
-  }
-  says(refusal_with(distributed_run("skellam"), [](Run& r) { r.config.accountant = "zcdp"; }),
-       "use \"rdp\"");
-  Run local = plain_run();
-  local.config.mechanism = "local-gaussian";
-  REQUIRE(refusal(local) == "accepted");
-  says(refusal_with(local, [](Run& r) { r.config.clip = "adaptive"; }), "use \"flat\"");
-  says(refusal_with(local, [](Run& r) { r.config.amplification = true; }),
-       "protects against the server");
-}
-
-TEST_CASE("amplification is refused where not every device waits to be drawn alike") {
-  using Run = PrivateRelease::Run;
-  Run run = plain_run();
-  run.config.amplification = true;
-  REQUIRE(refusal(run) == "accepted");
-  run.selection.min_available_clients = 1000;
-  REQUIRE(refusal(run) == "accepted");
-  says(refusal_with(run, [](Run& r) { r.selection.policy = "by-examples"; }), "by-examples");
-  says(refusal_with(run, [](Run& r) { r.selection.min_available_clients = 999; }),
-       "selection.min-available-clients = 999");
-  says(refusal_with(run, [](Run& r) { r.selection.max_waiting = 999; }),
-       "selection.max-waiting = 999");
-  says(refusal_with(run, [](Run& r) { r.config.accountant = "zcdp"; }), "use \"pld\" or \"rdp\"");
-  says(refusal_with(run, [](Run& r) { r.config.mechanism = "dp-ftrl"; }),
-       "privacy.amplification = false");
-}
 
 TEST_CASE("the draw is counted as the policy makes it") {
   PrivateRelease::Run run = plain_run();

@@ -182,6 +182,10 @@ TEST_CASE("differential privacy spends its budget, tells so in every round, and 
       "privacy.amplification=false",
       std::string("privacy.accountant=") + (mechanism == "central-gaussian" || mechanism == "local-gaussian" ? "pld" : "rdp")};
   if (distributed) overrides.insert(overrides.end(), {"secure-aggregation.rotation=true", "secure-aggregation.clip=0.5"});
+  if (mechanism == "dp-ftrl") {
+    overrides.insert(overrides.end(), {"privacy.max-participations=5", "selection.fraction-fit=0.09",
+                                       "selection.min-fit-clients=1"});
+  }
   std::string text = kRunFile;
   text.erase(text.find("max-weight"), 15);
   if (!distributed) text.erase(text.find("[secure-aggregation]"));

@@ -133,6 +133,8 @@ struct PrivacyConfig {
   double clip_learning_rate = 0.2;  ///< privacy.clip-learning-rate (adaptive)
   std::string accountant = "pld";   ///< privacy.accountant: pld | rdp | zcdp
   bool amplification = true;  ///< privacy.amplification: count on the draw of each round's devices
+  std::uint32_t max_participations = 0;  ///< privacy.max-participations of a device in the run, which
+                                         ///< dp-ftrl counts with; 0: no limit
 };
 
 /// Virtual devices; the simulator only. Each trait is drawn per device: uniform in [min, max].

@@ -12,6 +12,7 @@
 #include <covey/time.hpp>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -73,6 +74,7 @@ struct PrivacyStatus {
   privacy::PrivacySpent spent;
   double noise_multiplier = 0;
   bool allows_another = true;  ///< the budget lasts for one more round
+  std::string guarantee = {};  ///< what (epsilon, delta) is said of
 };
 /// What a secure sum says of all its devices together.
 struct SecureSumFigures {
@@ -153,6 +155,7 @@ struct ApplyStrategy {
 struct CommitRound {
   RoundMetrics metrics;
   std::optional<SharedBytes> model;
+  std::vector<ClientId> participants = {};  ///< where privacy.max-participations limits them
 };
 struct EvaluateModel {
   RoundNumber round{};
@@ -185,6 +188,8 @@ struct RunState {
   /// That round's metrics, where it was evaluated also its accuracy. Without them it is evaluated again.
   std::optional<RoundMetrics> metrics = std::nullopt;
   std::optional<PrivacyStatus> privacy = std::nullopt;  ///< after that round
+  /// How many committed rounds each device was in, where privacy.max-participations limits it.
+  std::map<ClientId, std::uint32_t> participations = {};
 };
 
 struct CoordinatorOptions {
@@ -196,6 +201,8 @@ struct CoordinatorOptions {
   bool evaluates = true;         ///< the driver answers EvaluateModel
   /// A new name for every attempt at a secure sum, never given twice; only with secure aggregation.
   std::function<AggregationId()> make_aggregation_id = nullptr;
+  /// Whose certificates of identities count; where devices have them.
+  std::optional<privacy::AuthorityKey> authority = std::nullopt;
 };
 
 /// The most devices that one round can have.

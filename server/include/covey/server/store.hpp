@@ -5,6 +5,7 @@
 #include <covey/metrics.hpp>
 #include <covey/result.hpp>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -40,10 +41,14 @@ class Store {
   /// Begins a run with its initial model (round 0). Error if the store holds one already, or if the
   /// model is larger than a row can be (10^9 bytes: 250 million parameters).
   Result<void> begin_run(const StoredRun& run);
-  /// One transaction: metrics, model, strategy state; keeps the newest `keep_snapshots` models (at
-  /// least this one). Error unless the round comes after the last committed one.
+  /// One transaction: metrics, model, strategy state, and one participation more for each of
+  /// `participants`; keeps the newest `keep_snapshots` models (at least this one). Error unless the
+  /// round comes after the last committed one.
   Result<void> commit_round(const RoundMetrics& metrics, const SharedBytes& model,
-                            const std::vector<float>& strategy_state, std::uint32_t keep_snapshots);
+                            const std::vector<float>& strategy_state, std::uint32_t keep_snapshots,
+                            const std::vector<ClientId>& participants = {});
+  /// How many committed rounds each device was a participant of.
+  Result<std::map<ClientId, std::uint32_t>> load_participations();
   /// A round that was abandoned: metrics only. Its number may be tried again, and abandoned again.
   Result<void> record_abandoned(const RoundMetrics& metrics);
   /// Evaluation figures of a committed round, which come after its commit.

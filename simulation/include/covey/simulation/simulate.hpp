@@ -24,6 +24,8 @@ struct SimulationOptions {
 
 struct SimulationResult {
   bool finished = true;                   ///< false: stopped from outside
+  std::string reason;                     ///< why it ended: "all 100 rounds are done", ...
+  std::string guarantee;                  ///< with differential privacy: what epsilon is said of
   std::vector<RoundMetrics> rounds;       ///< committed and abandoned, in order
   std::uint32_t committed = 0;
   SharedBytes model;                      ///< fp32 parameters after the last committed round

@@ -103,7 +103,13 @@ void Participant::on_message(Step step, SurvivorSet message) {
   failures_ = 0;
   auto answer = task_->aggregation->take(message);
   if (!answer) return leave_aggregation(step, answer.error());
-  std::visit([&](auto& reply) { step.actions.push_back(Send{std::move(reply)}); }, *answer);
+  if (auto* unmask = std::get_if<Unmask>(&*answer)) return send_unmask(step, std::move(*unmask));
+  step.actions.push_back(Send{std::move(std::get<ConfirmSurvivors>(*answer))});
+}
+
+void Participant::send_unmask(Step step, Unmask message) {
+  revealed_ = message.round;
+  step.actions.push_back(Send{std::move(message)});
 }
 
 void Participant::on_message(Step step, SurvivorConfirmations message) {
@@ -111,12 +117,12 @@ void Participant::on_message(Step step, SurvivorConfirmations message) {
   failures_ = 0;
   auto unmask = task_->aggregation->take(message);
   if (!unmask) return leave_aggregation(step, unmask.error());
-  step.actions.push_back(Send{std::move(*unmask)});
+  send_unmask(step, std::move(*unmask));
 }
 
 /// Whether what the plan asks keeps what this device's owner asks for.
-Result<void> Participant::private_enough(const TrainingPlan& plan) const {
-  const SecureAggregationPlan& secure = plan.secure_aggregation;
+Result<void> Participant::private_enough(const Assignment& assignment) const {
+  const SecureAggregationPlan& secure = assignment.plan.secure_aggregation;
   const RequiredPrivacy& required = options_.required_privacy;
   if (secure.threat_model < required.threat_model) {
     return failed(fmt::format("this device takes part only in sums that are secure against a server "
@@ -132,6 +138,14 @@ Result<void> Participant::private_enough(const TrainingPlan& plan) const {
     return failed(
         "the plan does not trust the server, so devices sign: this device has no identity "
         "(identity.key and identity.cert of its kit)");
+  }
+  // Two sums of one round, over devices that differ by one, would show that one's update.
+  const bool again = revealed_ && revealed_->run == assignment.run &&
+                     revealed_->round == assignment.round &&
+                     revealed_->id != assignment.aggregation;
+  if (secure.threat_model == ThreatModel::kMaliciousServer && again) {
+    return failed("this device helped to unmask a sum of this round already; a second one could "
+                  "show a single update");
   }
   return {};
 }

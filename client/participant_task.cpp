@@ -50,6 +50,9 @@ void Participant::on_message(Step step, Assignment assignment) {
       return;  // crossed with a CheckIn
     }
     restart_aggregation(assignment.aggregation);
+    if (auto status = private_enough(assignment); !status) {
+      return decline(step, status.error().message);
+    }
     task_->assignment.report_within = assignment.report_within;
     return resume_task(step);
   }
@@ -70,7 +73,7 @@ Result<void> Participant::acceptable(const Assignment& assignment) {
   if (!conditions.compressors.empty() && !contains(conditions.compressors, plan.compressor)) {
     return failed("this device cannot encode updates with \"" + plan.compressor + "\"");
   }
-  COVEY_TRY(private_enough(plan));
+  COVEY_TRY(private_enough(assignment));
   COVEY_TRY(plan_model(plan));
   if (planned_->bytes && assignment.model_size != *planned_->bytes) {
     return failed(fmt::format("the model has {} bytes, the plan's network takes {}",

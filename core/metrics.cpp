@@ -53,6 +53,7 @@ void write_privacy(const RoundMetrics& metrics, nlohmann::ordered_json& line) {
     line["secagg_recovered"] = metrics.recovered;
     line["clipped_coordinates"] = metrics.clipped_coordinates;
     line["clipped_weights"] = metrics.clipped_weights;
+    if (metrics.rounding_error) line["rounding_error"] = *metrics.rounding_error;
   }
   // An epsilon without bound (no noise) is not finite: null.
   if (metrics.epsilon) line["epsilon"] = *metrics.epsilon;

@@ -238,7 +238,10 @@ void RoundCoordinator::State::check_liveness(Time now, Actions& actions) {
       summing() && sum->step() == privacy::SecAggServer::Step::kAdvertise;
   const std::size_t here =
       advertising ? cohort.undecided() - unadvertised() : cohort.accepted();
-  if (here >= reports_needed() && cohort.all_silent_since(now - times.silence())) closing = true;
+  // Devices that have advertised live on and say so: they are not the ones that are waited for.
+  const bool silent = advertising ? unadvertised_silent_since(now - times.silence())
+                                  : cohort.all_silent_since(now - times.silence());
+  if (here >= reports_needed() && silent) closing = true;
   liveness_at = now + times.heartbeat;
 }
 

@@ -40,8 +40,12 @@ void RoundCoordinator::State::on(Time now, StrategyApplied& event, Actions& acti
     metrics.train_loss = event.figures->train_loss;
     metrics.clipped_coordinates = event.figures->clipped_coordinates;
     metrics.clipped_weights = event.figures->clipped_weights;
+    metrics.rounding_error = event.figures->rounding_error;
   }
-  if (event.culprit) barred.insert(*event.culprit);
+  if (event.culprit) {
+    barred.insert(*event.culprit);
+    recheck_pool(*event.culprit, actions);
+  }
   if (!event.model.ok()) {
     actions.emplace_back(Note{
         fmt::format("round {} abandoned: {}", value_of(round()), event.model.error().message)});
@@ -73,7 +77,10 @@ void RoundCoordinator::State::on(Time now, RoundStored& event, Actions& actions)
     // A fleet that fails at once must not make the server abandon rounds as fast as it can.
     if (phase != Phase::kStopping) enter_selection(now + times.heartbeat);
   } else {
-    for (const ClientId client : commit_action().participants) ++participations[client];
+    for (const ClientId client : commit_action().participants) {
+      ++participations[client];
+      recheck_pool(client, actions);
+    }
     committed = round();
     attempt = 0;
     model = std::move(*candidate);

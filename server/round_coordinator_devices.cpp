@@ -136,19 +136,7 @@ void RoundCoordinator::State::on_message(Time now, Connection& connection, Check
       return;
     }
   }
-  if (barred.contains(connection.client)) {
-    roster.leave_pool(connection);
-    send(connection.id, RetryLater{times.busy, "this device's shares kept a sum from being unmasked"},
-         actions);
-    return;
-  }
-  if (exhausted(connection.client)) {
-    roster.leave_pool(connection);
-    send(connection.id,
-         RetryLater{times.busy, "this device took part as often as privacy.max-participations lets it"},
-         actions);
-    return;
-  }
+  if (shut_out(connection, actions)) return;
   const DeviceConditions& conditions = message.conditions;
   if (auto reason = ineligible(conditions)) {
     roster.leave_pool(connection);
@@ -171,6 +159,28 @@ void RoundCoordinator::State::assign(Time now, Member& member, Connection& conne
   send(connection.id,
        Assignment{run, round(), round_plan, sent_digest, model.sent.size(), left, aggregation},
        actions);
+}
+
+/// Whether this device may not be drawn any more; then it is told so.
+bool RoundCoordinator::State::shut_out(Connection& connection, Actions& actions) {
+  std::string reason;
+  if (barred.contains(connection.client)) {
+    reason = "this device's shares kept a sum from being unmasked";
+  } else if (exhausted(connection.client)) {
+    reason = "this device took part as often as privacy.max-participations lets it";
+  } else {
+    return false;
+  }
+  roster.leave_pool(connection);
+  send(connection.id, RetryLater{times.busy, std::move(reason)}, actions);
+  return true;
+}
+
+/// A device checks in again as soon as its update is accepted, which may be before it is known that this
+/// was its last.
+void RoundCoordinator::State::recheck_pool(ClientId client, Actions& actions) {
+  Connection* connection = roster.find_device(client);
+  if (connection != nullptr && connection->waiting()) shut_out(*connection, actions);
 }
 
 bool RoundCoordinator::State::exhausted(ClientId client) const {

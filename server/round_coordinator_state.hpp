@@ -148,6 +148,8 @@ struct RoundCoordinator::State {
   void assign(Time now, Member& member, Connection& connection, Actions& actions);
   std::optional<std::string> ineligible(const DeviceConditions& conditions) const;
   bool exhausted(ClientId client) const;
+  bool shut_out(Connection& connection, Actions& actions);
+  void recheck_pool(ClientId client, Actions& actions);
   RetryWindow full_pool_window() const;
 
   // ---- the secure sum: round_coordinator_sum.cpp
@@ -163,6 +165,7 @@ struct RoundCoordinator::State {
   void tell_faults(Actions& actions);
   bool in_sum(const Member& member) const;
   std::size_t unadvertised() const;
+  bool unadvertised_silent_since(Time moment) const;
   std::uint32_t recovered() const;
   Member* member_in_sum(Connection& connection, const AggregationRound& message, Actions& actions);
   void on_message(Time now, Connection& connection, AdvertiseKeys& message, Actions& actions);

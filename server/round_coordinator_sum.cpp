@@ -12,6 +12,9 @@ namespace {
 
 using Step = privacy::SecAggServer::Step;
 
+/// In kUnmask a device that was away is first told the survivors, then who confirmed them.
+constexpr std::uint8_t kConfirmationsTold = static_cast<std::uint8_t>(Step::kUnmask) + 1;
+
 }  // namespace
 
 bool RoundCoordinator::State::in_sum(const Member& member) const {
@@ -80,23 +83,33 @@ void RoundCoordinator::State::close_step(Time now, Actions& actions) {
                                    cohort.size(), reports_needed()),
                        actions);
   }
+  // The round's deadline was the training's: passing a moment later, it must not end a step that has just
+  // begun.
+  deadline.reset();
+  liveness_at.reset();
   step_at = now + times.silence();
   if (sum->step() == Step::kMask) {  // whole updates travel: as long as a round may take
     step_at.reset();
-    if (!deadline) deadline = now + times.round_deadline;
+    deadline = now + times.round_deadline;
     liveness_at = now + times.silence();
-  } else {
-    liveness_at.reset();
   }
   for (Member& member : cohort.members()) {
     if (sum->awaits(member.client)) send_step(member, actions);
   }
 }
 
+bool RoundCoordinator::State::unadvertised_silent_since(Time moment) const {
+  return std::ranges::none_of(cohort.members(), [&](const Member& member) {
+    return member.undecided() && !sum->advertised(member.client) && member.last_heard > moment;
+  });
+}
+
 /// What the step at hand asks of this device; once on a connection.
 void RoundCoordinator::State::send_step(Member& member, Actions& actions) {
   if (!member.connection) return;  // told when it is back
-  const auto told = std::pair(*member.connection, static_cast<std::uint8_t>(sum->step()));
+  auto confirmations = sum->confirmations(member.client);
+  const auto step = static_cast<std::uint8_t>(sum->step());
+  const auto told = std::pair(*member.connection, confirmations ? kConfirmationsTold : step);
   if (member.told == told) return;
   member.told = told;
   const auto pass_on = [&](auto message) {
@@ -112,9 +125,7 @@ void RoundCoordinator::State::send_step(Member& member, Actions& actions) {
     case Step::kConfirm:
       return pass_on(sum->survivor_set(member.client));
     case Step::kUnmask:  // a device that was away has first to confirm the set
-      if (auto confirmations = sum->confirmations(member.client)) {
-        return pass_on(std::move(confirmations));
-      }
+      if (confirmations) return pass_on(std::move(confirmations));
       return pass_on(sum->survivor_set(member.client));
   }
 }
@@ -238,10 +249,7 @@ void RoundCoordinator::State::on_message(Time, Connection& connection, ConfirmSu
   if (const auto added = sum->add(connection.client, message); !added.ok()) {
     return expel(*member, added.error(), actions);
   }
-  // Late, but it may still help to unmask.
-  if (auto confirmations = sum->confirmations(connection.client)) {
-    send(connection.id, std::move(*confirmations), actions);
-  }
+  if (sum->step() == Step::kUnmask) send_step(*member, actions);  // late, but it may still help
 }
 
 void RoundCoordinator::State::on_message(Time, Connection& connection, Unmask& message,

@@ -55,8 +55,8 @@ void RoundCoordinator::State::on_message(Time, Connection& connection, Report& m
   }
   if (summing() && (sum->step() != privacy::SecAggServer::Step::kMask ||
                     !sum->awaits(connection.client))) {
-    return refuse(connection, RefusalReason::kProtocol,
-                  "a report before the masked update was asked for", actions);
+    // Asked about an earlier attempt at this round by a device that was drawn again meanwhile, say.
+    return turn_down(RejectReason::kLate, "no masked update was asked for in this step of the sum");
   }
   if (auto fault = fault_of(message)) {
     member->connection = connection.id;

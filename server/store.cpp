@@ -52,8 +52,8 @@ void insert_metrics(SQLite::Database& connection, const RoundMetrics& metrics, b
       "INSERT INTO rounds(round, committed, started_us, ended_us, selected, accepted, "
       "rejected, dropped, examples, train_loss, train_steps, bytes_up, bytes_down, "
       "accuracy, loss, secure, masked, recovered, clipped_coordinates, clipped_weights, epsilon, "
-      "delta, clip_norm, noise_multiplier, private_figures) "
-      "VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)");
+      "delta, clip_norm, noise_multiplier, private_figures, rounding_error) "
+      "VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)");
   insert.bind(1, value_of(metrics.round));
   insert.bind(2, committed ? 1 : 0);
   insert.bind(3, std::int64_t{metrics.started.time_since_epoch().count()});
@@ -79,6 +79,7 @@ void insert_metrics(SQLite::Database& connection, const RoundMetrics& metrics, b
   bind_optional(insert, 23, metrics.clip_norm);
   bind_optional(insert, 24, metrics.noise_multiplier);
   insert.bind(25, metrics.private_figures ? 1 : 0);
+  bind_optional(insert, 26, metrics.rounding_error);
   insert.exec();
 }
 
@@ -110,6 +111,7 @@ RoundMetrics read_metrics(const SQLite::Statement& row) {
   metrics.clip_norm = optional_of(row.getColumn(22));
   metrics.noise_multiplier = optional_of(row.getColumn(23));
   metrics.private_figures = row.getColumn(24).getInt() == 1;
+  metrics.rounding_error = optional_of(row.getColumn(25));
   return metrics;
 }
 
@@ -305,7 +307,7 @@ Result<std::vector<RoundMetrics>> Store::load_metrics() {
         "SELECT round, committed, started_us, ended_us, selected, accepted, rejected, "
         "dropped, examples, train_loss, train_steps, bytes_up, bytes_down, accuracy, "
         "loss, secure, masked, recovered, clipped_coordinates, clipped_weights, epsilon, delta, "
-        "clip_norm, noise_multiplier, private_figures FROM rounds ORDER BY sequence");
+        "clip_norm, noise_multiplier, private_figures, rounding_error FROM rounds ORDER BY sequence");
     std::vector<RoundMetrics> rounds;
     while (row.executeStep()) rounds.push_back(read_metrics(row));
     return rounds;

@@ -61,7 +61,8 @@ CREATE TABLE rounds(
   delta REAL,
   clip_norm REAL,
   noise_multiplier REAL,
-  private_figures INTEGER NOT NULL);
+  private_figures INTEGER NOT NULL,
+  rounding_error REAL);
 CREATE UNIQUE INDEX committed_rounds ON rounds(round) WHERE committed = 1;
 CREATE TABLE snapshots(
   round INTEGER PRIMARY KEY,     -- 0: the initial model

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cmath>
 #include <covey/assert.hpp>
 #include <covey/server/update_pipeline.hpp>
 #include <exception>
@@ -6,6 +7,20 @@
 
 // From a round's sum, masked or not, to what the strategy sees: unmasked, decoded, and made private.
 namespace covey::server {
+namespace {
+
+/// Stochastic rounding of a value with fraction f adds f (1 - f) quantum^2 of variance: 1/6 on average.
+double rounding_error(const privacy::SumFormat& format, std::uint32_t count,
+                      std::span<const double> sum) {
+  const double quantum = format.quantum * format.plan.max_weight;
+  const double added = quantum * std::sqrt(static_cast<double>(count) *
+                                           static_cast<double>(sum.size()) / 6);
+  double squared = 0;
+  for (const double value : sum) squared += value * value;
+  return squared > 0 ? added / std::sqrt(squared) : 0;
+}
+
+}  // namespace
 
 Result<privacy::UnmaskJob::Figures> UpdatePipeline::unmask(const privacy::UnmaskJob& job,
                                                            std::optional<ClientId>* culprit) {
@@ -51,7 +66,8 @@ Result<strategies::Sum> UpdatePipeline::open_sum(std::vector<double>& vector) {
         whole(figures.num_examples), whole(figures.steps),
         figures.num_examples > 0 ? figures.loss / figures.num_examples : 0,
         whole(figures.clipped_coordinates),
-        static_cast<std::uint32_t>(whole(figures.clipped_weights))};
+        static_cast<std::uint32_t>(whole(figures.clipped_weights)),
+        rounding_error(*format_.sum, sum.count, vector)};
   }
   return sum;
 }

@@ -26,6 +26,7 @@ struct SimulateOptions {
   std::string out;
   unsigned threads = 0;
   bool quiet = false;
+  bool check_sums = false;
 };
 
 nlohmann::json result_json(const RunConfig& config, const simulation::SimulationResult& result) {
@@ -67,6 +68,15 @@ nlohmann::json result_json(const RunConfig& config, const simulation::Simulation
   return json;
 }
 
+/// How coarse the fixed point was for the updates that came.
+void print_rounding(double error) {
+  constexpr double kWorthAWord = 0.1;  // of the sum's norm: learning begins to feel it
+  fmt::print("  rounding to secure-aggregation.bits adds {:.2g}% to the last sum's norm{}\n", 100 * error,
+             error > kWorthAWord
+                 ? "; a clip or max-weight nearer to what updates have, or more bits, make it less"
+                 : "");
+}
+
 /// What secure aggregation and differential privacy did over the run.
 void print_privacy(const RunConfig& config, const simulation::SimulationResult& result) {
   if (result.rounds.empty()) return;
@@ -84,6 +94,7 @@ void print_privacy(const RunConfig& config, const simulation::SimulationResult& 
       fmt::print("; {} coordinates and {} weights clipped", coordinates, weights);
     }
     fmt::print("\n");
+    if (last.rounding_error) print_rounding(*last.rounding_error);
   }
   if (last.epsilon && last.delta) {
     fmt::print("  differential privacy: epsilon {:.4g}, delta {:.3g}, {}\n", *last.epsilon, *last.delta,
@@ -138,6 +149,7 @@ Result<int> simulate(const SimulateOptions& options) {
   simulation_options.threads =
       options.threads > 0 ? options.threads : std::max(1u, std::thread::hardware_concurrency());
   simulation_options.stop = &stop_on_signal();
+  simulation_options.check_sums = options.check_sums;
   std::optional<Error> write_error;
   auto result = [&] {
     ProgressLine progress(config.num_rounds, options.quiet);
@@ -176,6 +188,8 @@ void add_simulate_command(CLI::App& app, std::function<int()>& run) {
   command->add_option("--threads", options->threads, "Threads; the result does not depend on it")
       ->check(CLI::Range(1u, 1024u));
   command->add_flag("--quiet", options->quiet, "No progress, no summary");
+  command->add_flag("--check-sums", options->check_sums,
+                    "Ends with an error where an unmasked secure sum is not what the devices put in");
   command->footer("Example: covey simulate examples/01_quickstart/run.toml --set run.num-rounds=20");
   command->callback([options, &run] {
     run = [options] {

@@ -1,5 +1,7 @@
 #include <catch2/catch.hpp>
+#include <covey/privacy/secret.hpp>
 #include <string>
+#include <vector>
 
 #include "private_release_runs.hpp"
 
@@ -78,8 +80,50 @@ TEST_CASE("amplification is refused where not every device waits to be drawn ali
   says(refusal_with(run, [](Run& r) { r.selection.max_waiting = 999; }),
        "selection.max-waiting = 999");
   says(refusal_with(run, [](Run& r) { r.config.accountant = "zcdp"; }), "use \"pld\" or \"rdp\"");
-  says(refusal_with(run, [](Run& r) { r.config.mechanism = "dp-ftrl"; }),
+  says(refusal_with(tree_run(), [](Run& r) { r.config.amplification = true; }),
        "privacy.amplification = false");
+}
+
+TEST_CASE("how often a device takes part is limited where it is counted, and can be kept") {
+  using Run = PrivateRelease::Run;
+  const Run tree = tree_run();
+  REQUIRE(refusal(tree) == "accepted");
+  says(refusal_with(tree, [](Run& r) { r.config.max_participations = 0; }),
+       "set privacy.max-participations");
+  // 1000 devices make 9000 contributions; 100 rounds of 100 take 10000.
+  says(refusal_with(tree, [](Run& r) { r.config.max_participations = 9; }),
+       "lets 1000 devices make 9000 contributions; 100 rounds of 100 take more");
+  // Drawn with probability 0.1, 100 of them are expected a round.
+  says(refusal_with(tree,
+                    [](Run& r) {
+                      r.selection.policy = "poisson";
+                      r.config.max_participations = 9;
+                    }),
+       "100 rounds of 100 take more");
+  // Any mechanism may have a limit, but for one that counts on a draw among all.
+  Run central = plain_run();
+  central.config.max_participations = 10;
+  CHECK(refusal(central) == "accepted");
+  says(refusal_with(central, [](Run& r) { r.config.amplification = true; }),
+       "takes devices out of the draw");
+  CHECK(refusal_with(central, [](Run& r) { r.config.mechanism = "local-gaussian"; }) ==
+        "accepted");
+}
+
+TEST_CASE("fewer participations of a device cost it less") {
+  PrivateRelease::Run run = tree_run();
+  run.num_rounds = 10;
+  double before = 0;
+  for (const std::uint32_t limit : {1U, 2U, 5U, 10U}) {
+    run.config.max_participations = limit;
+    PrivateRelease release = make(run);
+    std::vector<double> sum(run.dimension);
+    const auto secrets = seeded_secrets(4, RoundNumber{1}, ClientId{0});
+    for (int round = 0; round < 10; ++round) REQUIRE(release.release(sum, 0, *secrets).ok());
+    CAPTURE(limit);
+    CHECK(release.spent().epsilon > before);
+    before = release.spent().epsilon;
+  }
 }
 
 }  // namespace covey::privacy

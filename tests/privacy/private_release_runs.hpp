@@ -34,6 +34,14 @@ inline PrivateRelease::Run distributed_run(const std::string& mechanism) {
   return run;
 }
 
+/// Each device in at most 10 rounds, which is what 100 rounds of 100 of them take.
+inline PrivateRelease::Run tree_run() {
+  PrivateRelease::Run run = plain_run();
+  run.config.mechanism = "dp-ftrl";
+  run.config.max_participations = 10;
+  return run;
+}
+
 inline PrivateRelease make(const PrivateRelease::Run& run) {
   auto made = PrivateRelease::make(run);
   if (!made.ok()) FAIL(made.error().message);

@@ -35,6 +35,8 @@ struct RoundMetrics {
   std::uint32_t recovered = 0;          ///< dropped after sharing keys; their masks were reconstructed
   std::uint64_t clipped_coordinates = 0;  ///< of accepted updates, outside secure-aggregation.clip
   std::uint32_t clipped_weights = 0;      ///< updates above secure-aggregation.max-weight
+  /// Norm of what fixed-point rounding is expected to add to the sum, over the sum's own norm.
+  std::optional<double> rounding_error;
 
   // Differential privacy.
   std::optional<double> epsilon;        ///< spent up to and with this round, at `delta`

@@ -256,7 +256,8 @@ class Participant {
   void restart_aggregation(const AggregationId& id);
   void leave_aggregation(Step, const Error& error);
   bool aggregating(const AggregationRound& round) const;
-  Result<void> private_enough(const TrainingPlan& plan) const;
+  Result<void> private_enough(const Assignment& assignment) const;
+  void send_unmask(Step, Unmask message);
 
   ParticipantOptions options_;
   Phase phase_ = Phase::kDisconnected;
@@ -281,6 +282,7 @@ class Participant {
   std::optional<Task> task_;
   std::optional<KeptModel> model_;  ///< of the last assignment
   std::optional<std::pair<RunId, RoundNumber>> last_accepted_;
+  std::optional<AggregationRound> revealed_;  ///< the last sum in which this device revealed shares
   std::optional<PlannedModel> planned_;  ///< of the last plan
 
   // deadlines, of which the earliest is the timer's

@@ -83,6 +83,7 @@ struct SecureSumFigures {
   double train_loss = 0;  ///< mean, weighted by examples
   std::uint64_t clipped_coordinates = 0;
   std::uint32_t clipped_weights = 0;
+  double rounding_error = 0;  ///< RoundMetrics::rounding_error
 };
 /// Answers ApplyStrategy.
 struct StrategyApplied {

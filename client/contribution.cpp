@@ -1,6 +1,7 @@
 #include "contribution.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <covey/encoding.hpp>
 #include <covey/privacy/clipping.hpp>
 #include <covey/privacy/fixed_point.hpp>
@@ -14,10 +15,16 @@ namespace {
 Result<void> add_local_noise(const PrivacyPlan& plan, std::span<float> update,
                              privacy::SecretSource& secrets) {
   if (plan.noise != DeviceNoise::kGaussian) return {};
+  // Values are rounded to the noise's lattice first, of steps below stddev * 2^-20, which may move two
+  // updates apart by a step a coordinate: S + sqrt(d) stddev 2^-20. The noise grows to cover that.
+  const double slack = plan.noise_stddev / plan.clip_norm * 0x1p-20 *
+                       std::sqrt(static_cast<double>(update.size()));
+  if (!(slack < 0.5)) return failed("the plan's noise is too large for single precision");
+  const double stddev = plan.noise_stddev / (1 - slack);
   privacy::NoiseSampler sampler(secrets);
   for (float& value : update) {
     value = static_cast<float>(
-        sampler.add_gaussian(static_cast<double>(value), plan.noise_stddev));
+        sampler.add_gaussian(static_cast<double>(value), stddev));
   }
   return sampler.status();
 }

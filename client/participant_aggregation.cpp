@@ -18,6 +18,7 @@ void Participant::restart_aggregation(const AggregationId& id) {
   task_->assignment.aggregation = id;
   task_->aggregation.reset();
   task_->masked.reset();
+  task_->masking = false;  // what is still being masked is of the earlier attempt
   task_->reported = false;
   upload_.reset();
 }
@@ -35,6 +36,11 @@ void Participant::advertise(Step step) {
                        assignment.model,
                        digest_of(assignment.plan),
                        assignment.plan.secure_aggregation};
+    if (keyed_ == options.context.round) {
+      // Other keys under one name could make two sums of what is said to be one.
+      return decline(step, "the server asks for a sum that this device has left");
+    }
+    keyed_ = options.context.round;
     options.credentials = options_.credentials;
     options.secrets = options_.make_secrets(options.context.round);
     auto device = privacy::SecAggDevice::make(std::move(options));
@@ -46,6 +52,7 @@ void Participant::advertise(Step step) {
 
 /// What the server or a peer did makes the sum unsafe or impossible for this device.
 void Participant::leave_aggregation(Step step, const Error& error) {
+  task_->masking = false;
   task_->aggregation.reset();
   task_->masked.reset();
   upload_.reset();
@@ -95,7 +102,8 @@ void Participant::report_masked(Step step) {
 
 void Participant::on_message(Step step, SurvivorSet message) {
   // The last bytes of the upload were its answer: none comes while the sum is not unmasked.
-  if (phase_ == Phase::kUploading && task_->aggregation) {
+  if (phase_ == Phase::kUploading && task_->aggregation &&
+      task_->aggregation->round() == message.round) {
     upload_.reset();
     phase_ = Phase::kAggregating;
   }
@@ -108,7 +116,9 @@ void Participant::on_message(Step step, SurvivorSet message) {
 }
 
 void Participant::send_unmask(Step step, Unmask message) {
-  revealed_ = message.round;
+  const auto [run, round, id] = message.round;
+  const bool later = !revealed_ || revealed_->first != run || revealed_->second < round;
+  if (later) revealed_ = std::pair(run, round);
   step.actions.push_back(Send{std::move(message)});
 }
 
@@ -118,6 +128,18 @@ void Participant::on_message(Step step, SurvivorConfirmations message) {
   auto unmask = task_->aggregation->take(message);
   if (!unmask) return leave_aggregation(step, unmask.error());
   send_unmask(step, std::move(*unmask));
+}
+
+/// Two sums of one round, over devices that differ by one, would show that one's update. Only the very sum
+/// in which shares were revealed may go on. (An honest server ends the round with a sum that was unmasked,
+/// and has forgotten everything if it crashed before.)
+bool Participant::has_revealed(const Assignment& assignment) const {
+  if (assignment.plan.secure_aggregation.threat_model != ThreatModel::kMaliciousServer) return false;
+  if (!revealed_ || revealed_->first != assignment.run || revealed_->second < assignment.round) {
+    return false;
+  }
+  const AggregationRound round{assignment.run, assignment.round, assignment.aggregation};
+  return !task_ || !task_->aggregation || task_->aggregation->round() != round;
 }
 
 /// Whether what the plan asks keeps what this device's owner asks for.
@@ -139,11 +161,7 @@ Result<void> Participant::private_enough(const Assignment& assignment) const {
         "the plan does not trust the server, so devices sign: this device has no identity "
         "(identity.key and identity.cert of its kit)");
   }
-  // Two sums of one round, over devices that differ by one, would show that one's update.
-  const bool again = revealed_ && revealed_->run == assignment.run &&
-                     revealed_->round == assignment.round &&
-                     revealed_->id != assignment.aggregation;
-  if (secure.threat_model == ThreatModel::kMaliciousServer && again) {
+  if (has_revealed(assignment)) {
     return failed("this device helped to unmask a sum of this round already; a second one could "
                   "show a single update");
   }

@@ -138,7 +138,8 @@ void Participant::decline(Step step, std::string reason) {
   const Assignment& assignment = task_->assignment;
   step.actions.push_back(
       Note{fmt::format("round {} declined: {}", value_of(assignment.round), reason)});
-  step.actions.push_back(Send{Decline{assignment.run, assignment.round, reason}});
+  step.actions.push_back(
+      Send{Decline{assignment.run, assignment.round, reason, has_revealed(assignment)}});
   task_->stage = Stage::kDeclined;
   task_->declined = std::move(reason);
   task_->decline_told = true;
@@ -259,8 +260,12 @@ void Participant::send_progress(Step step) {
   progress_sent_ = step.now;
   progress_unanswered_ = true;
   heartbeat_at_.reset();
-  step.actions.push_back(
-      Send{Progress{assignment.run, assignment.round, task_->steps_done, task_->steps_total}});
+  // A private device's steps would tell how many examples it has.
+  const TrainingPlan& plan = assignment.plan;
+  const bool tells = !plan.secure_aggregation.enabled() && !plan.privacy.enabled();
+  step.actions.push_back(Send{Progress{assignment.run, assignment.round,
+                                       tells ? task_->steps_done : 0,
+                                       tells ? task_->steps_total : 0}});
 }
 
 void Participant::on_message(Step step, ProgressReply reply) {
@@ -377,13 +382,17 @@ void Participant::on_message(Step step, ReportRejected rejected) {
   if (!awaits_verdict(rejected.run, rejected.round)) return ignore(step, "ReportRejected");
   step.actions.push_back(Note{fmt::format("round {} rejected ({}): {}", value_of(rejected.round),
                                           to_string(rejected.reason), rejected.text)});
+  auto kept = rejected.reason == RejectReason::kServerFailed ? std::move(task_->aggregation)
+                                                             : std::nullopt;
   end_task(step, rejected.retry);
+  if (task_) task_->aggregation = std::move(kept);  // in this sum it may be asked again
 }
 
 /// After a verdict. The update is kept: a server that failed or lost the round asks for it again.
 void Participant::end_task(Step step, RetryWindow retry) {
   task_->decided = true;
   task_->aggregation.reset();
+  task_->masking = false;
   task_->masked.reset();
   violations_ = 0;
   upload_.reset();

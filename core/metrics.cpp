@@ -51,6 +51,8 @@ void write_privacy(const RoundMetrics& metrics, nlohmann::ordered_json& line) {
   if (metrics.secure) {
     line["secagg_masked"] = metrics.masked;
     line["secagg_recovered"] = metrics.recovered;
+  }
+  if (metrics.secure && !metrics.private_figures) {  // private, these are not known
     line["clipped_coordinates"] = metrics.clipped_coordinates;
     line["clipped_weights"] = metrics.clipped_weights;
     if (metrics.rounding_error) line["rounding_error"] = *metrics.rounding_error;

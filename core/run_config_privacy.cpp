@@ -6,11 +6,6 @@
 namespace covey {
 namespace {
 
-/// Whether what a device rounds comes behind its clipping: then its norm may pass the clip again.
-bool clips_without_own_noise(const PrivacyConfig& privacy) {
-  return privacy.mechanism == "central-gaussian" || privacy.mechanism == "dp-ftrl";
-}
-
 ThreatModel threat_model_of(const std::string& mode) {
   if (mode == "off") return ThreatModel::kNone;
   return mode == to_string(ThreatModel::kMaliciousServer) ? ThreatModel::kMaliciousServer
@@ -39,11 +34,11 @@ std::optional<KeyProblem> privacy_problem(const RunConfig& config) {
                           "updates would not add up; use \"auto\" (secure-aggregation.bits is what "
                           "makes masked updates small)"};
   }
-  if (has_compressor && clips_without_own_noise(config.privacy)) {
+  if (has_compressor) {
     return KeyProblem{"client.compressor",
                       "\"" + client.compressor +
-                          "\" rounds an update after it was clipped, which may bring it above "
-                          "privacy.clip-norm; use \"auto\" with privacy.mechanism = \"" +
+                          "\" rounds an update after it was clipped and noised, which its privacy is "
+                          "not counted with; use \"auto\" with privacy.mechanism = \"" +
                           config.privacy.mechanism + "\""};
   }
   if (secure && !is_private && !(config.secure_aggregation.max_weight > 0)) {

@@ -49,12 +49,29 @@ std::string_view unmet_privacy_need(std::string_view name, const PrivacyConfig& 
   return of_adaptive && privacy.clip != "adaptive" ? "privacy.clip = \"adaptive\"" : "";
 }
 
+std::string_view unmet_selection_need(std::string_view name, const RunConfig& config) {
+  if (name == "max-update-norm" && config.secure_aggregation.mode != "off") {
+    return config.selection.max_update_norm > 0
+               ? "secure-aggregation.mode = \"off\": nobody sees the norm of a masked update"
+               : "";
+  }
+  const bool poisson = config.selection.policy == "poisson";
+  if (poisson && name == "over-selection" && config.selection.over_selection > 1) {
+    return "another selection.policy than \"poisson\", which draws by fraction-fit alone";
+  }
+  if (poisson && name == "min-fit-clients" && config.selection.min_fit_clients > 1) {
+    return "another selection.policy than \"poisson\", which draws by fraction-fit alone";
+  }
+  return "";
+}
+
 }  // namespace
 
 std::string_view unmet_need(const RunKey& key, const RunConfig& config) {
   if (key.table == "client") return unmet_client_need(key.name, config.client);
   if (key.table == "secure-aggregation") return unmet_sum_need(key.name, config);
   if (key.table == "privacy") return unmet_privacy_need(key.name, config.privacy);
+  if (key.table == "selection") return unmet_selection_need(key.name, config);
   const bool in_a_sum =
       key.table == "fleet" && key.name == "dropout-at" && config.fleet.dropout_at != "training";
   return in_a_sum && config.secure_aggregation.mode == "off" ? kSecureMode : "";

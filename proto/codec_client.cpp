@@ -77,6 +77,7 @@ struct Writer {
     out->set_run(value_of(decline.run));
     out->set_round(value_of(decline.round));
     out->set_reason(wire_text(decline.reason));
+    if (decline.revealed) out->set_revealed(true);
   }
   void operator()(const StatusRequest&) const { envelope.mutable_status_request(); }
   void operator()(const AdvertiseKeys& message) const {
@@ -150,7 +151,7 @@ Result<ClientMessage> read(const wire::Decline& in) {
   FieldReader reader("decline");
   Decline decline{reader.id<RunId>(COVEY_FIELD(in, run)),
                   reader.id<RoundNumber>(COVEY_FIELD(in, round)),
-                  reader.text(COVEY_FIELD(in, reason))};
+                  reader.text(COVEY_FIELD(in, reason)), in.revealed()};
   return finish<Decline, ClientMessage>(reader, std::move(decline));
 }
 

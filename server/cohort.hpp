@@ -35,6 +35,8 @@ struct Member {
   std::optional<Report> report;                       ///< the latest
   /// On which connection it was last sent which step of the secure sum.
   std::optional<std::pair<ConnectionId, std::uint8_t>> told = std::nullopt;
+  /// Its update is (or is about to be) in the secure sum and stays there; nothing else comes of it.
+  bool left_sum = false;
   RejectReason rejection = RejectReason::kMalformed;  ///< kRejected only
   std::string rejection_text;
 

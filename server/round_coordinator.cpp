@@ -161,6 +161,13 @@ void RoundCoordinator::State::selection_timed_out(Time now, Actions& actions) {
     configure(now, actions);
     return;
   }
+  if (wait_for_all && roster.pool_size() + barred.size() >= sizes.start_at) {
+    finish({false, fmt::format("{} devices are barred, and the draw that privacy.amplification counts on "
+                               "is from all of them",
+                               barred.size())},
+           RefusalReason::kRunFinished, actions);
+    return;
+  }
   actions.emplace_back(
       Note{fmt::format("round {} still waits for devices: {} are here, it needs {}",
                        value_of(round()), roster.pool_size(),
@@ -177,7 +184,7 @@ void RoundCoordinator::State::configure(Time now, Actions& actions) {
   goal = std::min(sizes.goal, pool);
   const auto clients = draw_cohort(roster.candidates(),
                                    cohort_size(goal, options.config.selection.over_selection, pool),
-                                   {options.config.seed, round(), attempt, policy,
+                                   {options.selection_seed.value_or(options.config.seed), round(), attempt, policy,
                                     options.config.selection.fraction_fit});
   if (policy == SelectionPolicy::kPoisson) goal = std::max<std::size_t>(clients.size(), 1);
   quorum = std::min(sizes.quorum, clients.size());

@@ -131,7 +131,8 @@ void RoundCoordinator::State::on_message(Time now, Connection& connection, Check
     // Whatever the device was doing on this connection, it has put it down.
     withdraw(*member);
     member->connection.reset();
-    if ((member->undecided() && reporting()) || in_sum(*member)) {
+    const bool reports = member->undecided() && reporting() && !member->left_sum;
+    if (reports || in_sum(*member)) {
       assign(now, *member, connection, actions);
       return;
     }
@@ -260,12 +261,13 @@ void RoundCoordinator::State::on_message(Time, Connection& connection, Decline& 
   const std::string said = fmt::format("client {} declined round {}: {}",
                                        value_of(connection.client), value_of(message.round),
                                        printable(message.reason));
-  if (summing() && member->state != MemberState::kJudging) sum->leave(connection.client);
-  if (summing() && member->accepted()) {  // its update stays in the sum; it reveals nothing
-    member->connection.reset();
+  if (summing() && (member->accepted() || member->state == MemberState::kJudging)) {
+    leave_sum(*member);
     actions.emplace_back(Note{said});
     return;
   }
+  if (summing()) sum->leave(connection.client);
+  if (message.revealed && member->undecided()) ++revealed_before;
   if (!member->undecided() || member->state == MemberState::kJudging) return;
   withdraw(*member);
   drop_upload(*member, actions);

@@ -77,6 +77,7 @@ struct RoundCoordinator::State {
   std::optional<privacy::SecAggServer> sum;
   AggregationId aggregation;    ///< this attempt's name
   std::size_t faults_told = 0;  ///< of sum->faults()
+  std::size_t revealed_before = 0;  ///< members that keep out: they revealed shares in this round before
   std::map<ClientId, std::uint32_t> participations;  ///< where they are limited
   std::set<ClientId> barred;    ///< dealt shares that do not fit together: out of the run
 
@@ -159,6 +160,8 @@ struct RoundCoordinator::State {
   void close_step(Time now, Actions& actions);
   void send_step(Member& member, Actions& actions);
   void miss(Member& member, Actions& actions);
+  void leave_sum(Member& member);
+  void tell_accepted(Member& member, ConnectionId connection, Actions& actions);
   void expel(Member& member, const Error& error, Actions& actions);
   void unmask(Actions& actions, Time now);
   void abandon_sum(Time now, const std::string& reason, Actions& actions);

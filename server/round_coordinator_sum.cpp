@@ -14,17 +14,19 @@ using Step = privacy::SecAggServer::Step;
 
 /// In kUnmask a device that was away is first told the survivors, then who confirmed them.
 constexpr std::uint8_t kConfirmationsTold = static_cast<std::uint8_t>(Step::kUnmask) + 1;
+constexpr std::uint8_t kVerdictTold = kConfirmationsTold + 1;
 
 }  // namespace
 
 bool RoundCoordinator::State::in_sum(const Member& member) const {
-  return summing() && (member.undecided() || member.accepted());
+  return summing() && !member.left_sum && (member.undecided() || member.accepted());
 }
 
 void RoundCoordinator::State::begin_sum() {
   sum.reset();
   step_at.reset();
   faults_told = 0;
+  revealed_before = 0;
   if (!round_plan.secure_aggregation.enabled()) return;
   COVEY_ASSERT(options.make_aggregation_id != nullptr);
   aggregation = options.make_aggregation_id();
@@ -52,7 +54,7 @@ bool RoundCoordinator::State::step_over(Time now) {
       if (sum->awaited() == 0) closing = true;
       return closing && outstanding == 0;
     case Step::kUnmask:
-      return expired || sum->awaited() == 0 || sum->can_unmask();
+      return expired || sum->can_unmask() || sum->awaited() == 0;
     case Step::kShare:
     case Step::kConfirm:
       return expired || sum->awaited() == 0;
@@ -141,6 +143,15 @@ void RoundCoordinator::State::miss(Member& member, Actions& actions) {
   member.connection.reset();
 }
 
+/// Once a connection: what a device says last may cross with it.
+void RoundCoordinator::State::tell_accepted(Member& member, ConnectionId connection,
+                                            Actions& actions) {
+  const auto told = std::pair(connection, kVerdictTold);
+  if (member.told == told) return;
+  member.told = told;
+  send(connection, ReportAccepted{run, cohort.round(), times.retry}, actions);
+}
+
 void RoundCoordinator::State::unmask(Actions& actions, Time now) {
   tell_faults(actions);
   auto job = sum->unmask();
@@ -151,7 +162,7 @@ void RoundCoordinator::State::unmask(Actions& actions, Time now) {
   metrics.recovered = recovered();
   for (Member& member : cohort.members()) {
     if (!member.accepted() || !member.connection) continue;
-    send(*member.connection, ReportAccepted{run, cohort.round(), times.retry}, actions);
+    tell_accepted(member, *member.connection, actions);
     member.connection.reset();
   }
   awaiting = Awaiting::kStrategy;
@@ -175,9 +186,12 @@ void RoundCoordinator::State::abandon_sum(Time now, const std::string& reason, A
     send(*member.connection, RoundOver{run, cohort.round(), times.retry}, actions);
     member.connection.reset();
   }
-  actions.emplace_back(Note{
-      fmt::format("round {} abandoned: secure aggregation: {}", value_of(round()), reason)});
-  commit(now, std::nullopt, actions);
+  // Devices that revealed shares in an attempt that a crash ended keep out of this round for good: where
+  // nobody else was drawn it ends without a change, so that the run goes on.
+  const bool spent = revealed_before > 0 && cohort.left() == cohort.size();
+  actions.emplace_back(Note{fmt::format("round {} {}: secure aggregation: {}", value_of(round()),
+                                        spent ? "changes nothing" : "abandoned", reason)});
+  commit(now, spent ? std::optional(model) : std::nullopt, actions);
 }
 
 void RoundCoordinator::State::tell_faults(Actions& actions) {
@@ -196,12 +210,23 @@ Member* RoundCoordinator::State::member_in_sum(Connection& connection,
                                                const AggregationRound& message, Actions& actions) {
   Member* member = cohort.find(connection.client);
   const bool current = message == AggregationRound{run, cohort.round(), aggregation};
+  if (member != nullptr && current && member->accepted() && !summing() && metrics.secure) {
+    tell_accepted(*member, connection.id, actions);  // its help was not needed any more
+    return nullptr;
+  }
   if (member == nullptr || !current || !in_sum(*member)) {
     send(connection.id, RoundOver{message.run, message.round, times.retry}, actions);
     return nullptr;
   }
   member->connection = connection.id;
   return member;
+}
+
+/// Its update stays, and nothing more is asked of it.
+void RoundCoordinator::State::leave_sum(Member& member) {
+  member.left_sum = true;
+  member.connection.reset();
+  if (member.accepted()) sum->leave(member.client);  // else once it is judged
 }
 
 /// What no honest device sends: it is out of this round. An update that is being added to the sum, or is in
@@ -214,9 +239,8 @@ void RoundCoordinator::State::expel(Member& member, const Error& error, Actions&
     send(*member.connection, RoundOver{run, cohort.round(), times.retry}, actions);
     member.connection.reset();
   }
-  if (member.state == MemberState::kJudging) return;
+  if (member.accepted() || member.state == MemberState::kJudging) return leave_sum(member);
   sum->leave(member.client);
-  if (!member.undecided()) return;
   withdraw(member);
   drop_upload(member, actions);
   cohort.decide(member, MemberState::kRejected);

@@ -276,7 +276,11 @@ void RoundCoordinator::State::accept(Member& member, Actions& actions) {
   drop_upload(member, actions);
   metrics.bytes_up += member.report->blob_size;
   cohort.decide(member, MemberState::kAccepted);
-  if (summing()) return sum->add_masked_input(member.client);  // it is still needed to unmask
+  if (summing()) {  // it is still needed to unmask
+    sum->add_masked_input(member.client);
+    if (member.left_sum) leave_sum(member);
+    return;
+  }
   if (!member.connection) return;
   send(*member.connection, ReportAccepted{run, cohort.round(), times.retry}, actions);
   member.connection.reset();

@@ -74,7 +74,14 @@ Result<strategies::Sum> UpdatePipeline::open_sum(std::vector<double>& vector) {
 
 Result<void> UpdatePipeline::run_sum_strategy(strategies::ServerModel model) {
   std::vector<double> vector;
-  COVEY_ASSIGN(strategies::Sum sum, open_sum(vector));
+  auto opened = open_sum(vector);
+  if (!opened.ok() && privacy_.release && format_.privacy.noise != DeviceNoise::kNone) {
+    // The server has seen the noised sum, whatever it was good for: it counts.
+    vector.assign(format_.layout.size(), 0);
+    COVEY_TRY(privacy_.release->release(vector, 0, *privacy_.secrets));
+  }
+  if (!opened.ok()) return opened.error();
+  strategies::Sum sum = std::move(opened).value();
   if (privacy_.release) {
     COVEY_TRY(privacy_.release->release(vector, unclipped_, *privacy_.secrets));
     sum.weight = privacy_.release->denominator();

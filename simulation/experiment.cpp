@@ -5,6 +5,7 @@
 #include <covey/assert.hpp>
 #include <covey/encoding.hpp>
 
+#include <covey/privacy/neighbourhood.hpp>
 #include <covey/simulation/partition.hpp>
 
 #include "run_model.hpp"
@@ -43,8 +44,8 @@ Result<void> plan_model(Experiment& experiment, const TrainingPlan& plan, const 
   return {};
 }
 
-/// Under differential privacy nobody may foresee who is drawn in a round, which follows from the run's
-/// seed: devices are given another one that does not tell it.
+/// Under differential privacy nobody may foresee who is drawn in a round. In a simulation that follows from
+/// the run's seed, so devices are given another one; a deployed server draws by a secret of its own.
 std::uint64_t seed_for_devices(std::uint64_t seed) {
   const std::string text = "covey: the devices' seed of run " + std::to_string(seed);
   const Digest digest = sha256(std::as_bytes(std::span(text)));
@@ -162,6 +163,13 @@ Result<ServerParts> make_server_parts(const Experiment& experiment,
   run.strategy = std::string(strategy->name());
   COVEY_ASSIGN(auto release, privacy::PrivateRelease::make(run));
   if (release) plan.privacy = release->device_plan();
+  if (plan.secure_aggregation.enabled()) {
+    const auto possible =
+        privacy::neighbourhood_for(std::max(plan.secure_aggregation.max_devices, 2U),
+                                   plan.secure_aggregation,
+                                   privacy::security_of(plan.secure_aggregation));
+    if (!possible.ok()) return with_context("secure-aggregation", possible.error());
+  }
   COVEY_ASSIGN(auto format,
                server::UpdatePipeline::Format::of(plan, experiment.layout, num_scalars));
 

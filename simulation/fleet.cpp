@@ -20,6 +20,12 @@ client::ParticipantOptions Fleet::participant_options(DeviceIndex device,
   options.client = static_cast<ClientId>(device);
   options.seed = experiment_.config.seed;
   options.conditions.num_examples = experiment_.shards[device].train.size();
+  const RunConfig& config = experiment_.config;
+  const bool is_private =
+      config.secure_aggregation.mode != "off" || config.privacy.mechanism != "none";
+  if (is_private && config.selection.policy != "by-examples") {  // as `covey client` does
+    options.conditions.num_examples = std::min<std::uint64_t>(options.conditions.num_examples, 1);
+  }
   options.conditions.agent_version = "covey-simulator";
   options.conditions.precisions = models::supported_precisions();
   options.conditions.compressors = {"fp32", "bf16", "int8"};

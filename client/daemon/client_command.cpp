@@ -1,5 +1,6 @@
 #include "client/daemon/client_command.hpp"
 
+#include <algorithm>
 #include <filesystem>
 #include <memory>
 #include <numeric>
@@ -33,7 +34,7 @@ struct ClientOptions {
   bool on_battery = false;
   bool metered = false;
   bool drop_out = false;
-  std::string require = "none";
+  std::string require = "run-file";
   client::RequiredPrivacy required_privacy;
 };
 
@@ -85,6 +86,25 @@ Result<RunConfig> run_config_of(const ClientOptions& options) {
   return run_file.load();
 }
 
+ThreatModel threat_model(const std::string& mode) {
+  if (mode == to_string(ThreatModel::kMaliciousServer)) return ThreatModel::kMaliciousServer;
+  return mode == to_string(ThreatModel::kHonestButCurious) ? ThreatModel::kHonestButCurious
+                                                           : ThreatModel::kNone;
+}
+
+/// A device takes part in nothing weaker than what its own run file says, and tells how many examples it
+/// has only where that decides something.
+void keep_private(const RunConfig& config, const ClientOptions& options, client::FleetOptions& fleet) {
+  const bool secure = config.secure_aggregation.mode != "off";
+  if (options.require == "run-file" && secure) {
+    fleet.required_privacy.threat_model = threat_model(config.secure_aggregation.mode);
+    fleet.required_privacy.corruption =
+        std::max(fleet.required_privacy.corruption, config.secure_aggregation.corruption);
+  }
+  fleet.hides_num_examples = (secure || config.privacy.mechanism != "none") &&
+                             config.selection.policy != "by-examples";
+}
+
 /// Trains on this device's share of the run file's data.
 Result<client::FleetResult> train_and_take_part(const ClientOptions& options,
                                                 client::FleetOptions fleet) {
@@ -101,6 +121,7 @@ Result<client::FleetResult> train_and_take_part(const ClientOptions& options,
     return experiment.shards[static_cast<std::size_t>(value_of(client))].train;
   };
   fleet.num_examples = [&](ClientId client) { return shard(client).size(); };
+  keep_private(config, options, fleet);
   if (options.drop_out) {
     fleet.drop_out.away = from_seconds(config.selection.round_deadline_s);
     fleet.drop_out.leaves_at = [&](ClientId client, const ServerMessage& message) {
@@ -124,11 +145,7 @@ Result<client::FleetResult> take_part(const ClientOptions& options) {
   fleet.charging = !options.on_battery;
   fleet.metered = options.metered;
   fleet.required_privacy = options.required_privacy;
-  if (options.require == to_string(ThreatModel::kMaliciousServer)) {
-    fleet.required_privacy.threat_model = ThreatModel::kMaliciousServer;
-  } else if (options.require != "none") {
-    fleet.required_privacy.threat_model = ThreatModel::kHonestButCurious;
-  }
+  if (options.require != "run-file") fleet.required_privacy.threat_model = threat_model(options.require);
   raise_file_limit();
   if (!options.echo) return train_and_take_part(options, std::move(fleet));
   fleet.num_examples = [](ClientId) { return 1; };
@@ -166,8 +183,9 @@ void add_client_command(CLI::App& app, std::function<int()>& run) {
   command->add_flag("--drop-out", options->drop_out,
                     "For tests: fails where the run file's fleet.dropout would make a simulated device fail");
   command->add_option("--require-secure-aggregation", options->require,
-                      "Declines rounds whose sum is not secure against such a server")
-      ->check(CLI::IsMember({"none", "honest-but-curious", "malicious-server"}))
+                      "Declines rounds whose sum is not secure against such a server; run-file: as the run "
+                      "file's secure-aggregation.mode says")
+      ->check(CLI::IsMember({"run-file", "none", "honest-but-curious", "malicious-server"}))
       ->capture_default_str();
   command->add_option("--min-corruption", options->required_privacy.corruption,
                       "Declines sums that reckon with a smaller share of devices working with the server")

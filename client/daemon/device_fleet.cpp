@@ -24,7 +24,7 @@ ParticipantOptions participant_options(ClientId client, std::uint64_t num_exampl
   options.required_privacy = fleet.required_privacy;
   std::random_device device;  // devices that restart together should not come back together
   options.seed = (static_cast<std::uint64_t>(device()) << 32) | device();
-  options.conditions.num_examples = num_examples;
+  options.conditions.num_examples = fleet.hides_num_examples ? 1 : num_examples;
   options.conditions.charging = fleet.charging;
   options.conditions.metered = fleet.metered;
   options.conditions.free_memory_bytes = free_memory();

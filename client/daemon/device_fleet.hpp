@@ -22,6 +22,7 @@ struct FleetOptions {
   bool charging = true;                           ///< told to the server at check-in
   bool metered = false;
   RequiredPrivacy required_privacy;               ///< that a plan must keep
+  bool hides_num_examples = false;                ///< says 1 at check-in for any number
   Driver::DropOut drop_out;                       ///< for tests of a server
   /// Examples a device has, by its certified number; 0 ends the program with a sentence.
   std::function<std::uint64_t(ClientId)> num_examples;

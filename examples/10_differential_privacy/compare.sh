@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Trains mnist.toml with every mechanism at epsilon 2, 4 and 8 and prints how accurate the models are: the
-# mean over the last five rounds, over the seeds. Takes about five minutes on two cores.
+# mean over the last five rounds, over the seeds. Takes less than ten minutes on two cores.
 #
 #   examples/10_differential_privacy/compare.sh [--data DIR] [--out DIR] [--seeds "1 2"] [--set key=value ...]
 #

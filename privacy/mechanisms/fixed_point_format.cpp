@@ -55,6 +55,11 @@ Result<void> check_noise(const SumFormat& format) {
                     "and above 0, not {}",
                     privacy.clip_norm));
   }
+  constexpr double kLargestNorm = 0x1p50;  // in steps of the lattice: squares stay below 2^128
+  if (privacy.clip_norm / format.quantum > kLargestNorm) {
+    return invalid_argument(fmt::format("a clip norm of {} is too many steps of {}",
+                                        privacy.clip_norm, format.quantum));
+  }
   const double stddev = lattice_stddev(format);
   const double largest =
       privacy.noise == DeviceNoise::kSkellam ? kMaxSkellamStddev : kMaxGaussianStddev;

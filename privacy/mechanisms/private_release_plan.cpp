@@ -197,6 +197,22 @@ Result<void> check_mechanism(const PrivateRelease::Run& run, Mechanism mechanism
   return check_participations(run, mechanism);
 }
 
+/// A secure sum takes two devices. Where fewer are drawn the draw is repeated, so each is drawn a little more
+/// often than is counted: with 40 expected by a factor below 1 + 2^-50.
+Result<void> check_poisson_sum(const PrivateRelease::Run& run) {
+  constexpr double kEnoughDrawn = 40;
+  const double drawn = run.selection.fraction_fit * run.population;
+  if (run.selection.policy != "poisson" || !run.config.amplification ||
+      !run.secure_aggregation.enabled() || drawn >= kEnoughDrawn) {
+    return {};
+  }
+  return invalid_argument(
+      fmt::format("selection.policy = \"poisson\" draws {:.3g} devices a round, and a secure sum needs at "
+                  "least two of them: raise selection.fraction-fit until {} are expected, or use "
+                  "\"uniform\"",
+                  drawn, kEnoughDrawn));
+}
+
 /// Andrew et al. 2021: sigma_b = n / 20, and the vector's noise grows so that both
 /// together cost what z alone would: z^-2 = z_delta^-2 + (2 sigma_b)^-2, since a device moves the
 /// count of +-1/2 by half.
@@ -301,6 +317,14 @@ Result<void> settle_noise(ReleasePlan& plan, const PrivateRelease::Run& run) {
         plan.releases.noise_multiplier,
         noise_multiplier_for(plan.releases, plan.accountant, run.config.epsilon, plan.delta));
   }
+  // The lattice that noise is drawn on follows from it, and has 2^61 points for the sum.
+  const double least = std::ldexp(run.population, -31);
+  if (server_makes_noise(plan.mechanism) && plan.releases.noise_multiplier < least) {
+    return invalid_argument(
+        fmt::format("privacy.noise-multiplier = {:.3g} is next to no noise: the smallest that is drawn "
+                    "exactly for sums of {} devices is {:.3g}",
+                    plan.releases.noise_multiplier, run.population, least));
+  }
   plan.releases.rounds = 1;
   COVEY_ASSIGN(const double first_round, epsilon_of(plan.releases, plan.accountant, plan.delta));
   if (plan.budget > 0 && first_round > plan.budget) {
@@ -335,6 +359,7 @@ Result<std::optional<ReleasePlan>> plan_release(const PrivateRelease::Run& run) 
   COVEY_TRY(check_ranges(run));
   COVEY_TRY(check_mechanism(run, *mechanism));
   COVEY_TRY(check_amplification(run, *mechanism));
+  COVEY_TRY(check_poisson_sum(run));
 
   const RoundSizes sizes = round_sizes(run.selection, run.population);
   ReleasePlan plan;

@@ -105,6 +105,29 @@ Result<simulation::ServerParts> make_parts(const simulation::Experiment& experim
   return simulation::make_server_parts(experiment, std::move(strategy), std::move(start));
 }
 
+void log_privacy(const std::optional<server::PrivacyStatus>& privacy) {
+  if (!privacy) return;
+  spdlog::info("differential privacy: noise multiplier {:.4g}, delta {:.3g}, {}",
+               privacy->noise_multiplier, privacy->spent.delta, privacy->guarantee);
+}
+
+/// What a deployed coordinator has beside the run file: a secret draw, and the authority of identities.
+Result<void> arm_coordinator(const RunConfig& config, const transport::TlsFiles& tls,
+                             server::CoordinatorOptions& coordinator) {
+  if (config.privacy.mechanism != "none" && config.privacy.amplification) {
+    const auto secrets = privacy::system_secrets();
+    std::uint64_t seed = 0;
+    COVEY_TRY(secrets->fill(std::as_writable_bytes(std::span(&seed, 1))));
+    coordinator.selection_seed = seed;
+  }
+  if (config.secure_aggregation.mode != "off") {
+    COVEY_ASSIGN(const std::string certificate, provision::read_file(tls.ca));
+    COVEY_ASSIGN(coordinator.authority,
+                 privacy::AuthorityKey::from_certificate_pem(certificate));
+  }
+  return {};
+}
+
 nlohmann::json result_json(const RunConfig& config, const server::Driver& driver,
                            const std::vector<RoundMetrics>& rounds, double wall_s) {
   nlohmann::json json = {{"rounds", value_of(driver.coordinator().committed_round())},
@@ -180,11 +203,7 @@ Result<int> serve(const ServerOptions& options) {
   server::RunState standing{run.run, run.round, pipeline.encoded_model(), std::nullopt,
                             pipeline.privacy_status()};
   COVEY_ASSIGN(standing.participations, store.load_participations());
-  if (config.secure_aggregation.mode != "off") {
-    COVEY_ASSIGN(const std::string certificate, provision::read_file(tls.ca));
-    COVEY_ASSIGN(coordinator_options.authority,
-                 privacy::AuthorityKey::from_certificate_pem(certificate));
-  }
+  COVEY_TRY(arm_coordinator(config, tls, coordinator_options));
   if (!rounds.empty() && rounds.back().committed && rounds.back().round == run.round) {
     standing.metrics = rounds.back();
     // Killed before its evaluation was stored: the coordinator evaluates it and publishes it again.
@@ -225,10 +244,7 @@ Result<int> serve(const ServerOptions& options) {
     spdlog::info("stopping");
     driver.stop();
   });
-  if (const auto privacy = driver.privacy_status()) {
-    spdlog::info("differential privacy: noise multiplier {:.4g}, delta {:.3g}, {}",
-                 privacy->noise_multiplier, privacy->spent.delta, privacy->guarantee);
-  }
+  log_privacy(driver.privacy_status());
   COVEY_TRY(driver.start());
   spdlog::info("listening port={} run={:016x} round={} state={}", driver.port(), value_of(run.run),
                value_of(run.round), state);

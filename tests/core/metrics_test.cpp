@@ -117,8 +117,12 @@ TEST_CASE("a line of a secure and private round tells what was summed and spent"
 TEST_CASE("figures that devices did not tell are left out, not written as zero") {
   RoundMetrics metrics;
   metrics.private_figures = true;
+  metrics.secure = true;
   const auto json = nlohmann::json::parse(to_json_line(metrics));
-  for (const char* key : {"examples", "train_loss", "train_steps"}) CHECK_FALSE(json.contains(key));
+  for (const char* key :
+       {"examples", "train_loss", "train_steps", "clipped_coordinates", "clipped_weights"}) {
+    CHECK_FALSE(json.contains(key));
+  }
   CHECK(json.contains("accepted"));
 }
 

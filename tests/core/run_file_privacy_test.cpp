@@ -244,10 +244,18 @@ TEST_CASE("updates that are masked or made private are not compressed before") {
   CHECK_THAT(error_of(kSecure, {"client.precision=int8"}),
              Catch::Contains("client.precision: \"int8\" makes updates in int8") &&
                  Catch::Contains("secure aggregation needs them in floating point"));
-  CHECK_THAT(error_of("[privacy]\nmechanism = \"dp-ftrl\"\n", {"client.compressor=bf16"}),
-             Catch::Contains("above privacy.clip-norm"));
-  CHECK(error_of("[privacy]\nmechanism = \"local-gaussian\"\n", {"client.compressor=bf16"}) ==
-        "(no error)");
+  for (const std::string mechanism : {"dp-ftrl", "local-gaussian", "central-gaussian"}) {
+    CHECK_THAT(error_of("[privacy]\nmechanism = \"" + mechanism + "\"\n", {"client.compressor=bf16"}),
+               Catch::Contains("client.compressor: \"bf16\" rounds an update after it was clipped"));
+  }
+}
+
+TEST_CASE("what masks or a Poisson draw leave without a meaning is refused") {
+  CHECK_THAT(error_of(kSecure, {"selection.max-update-norm=3"}),
+             Catch::Contains("selection.max-update-norm"));
+  for (const char* key : {"selection.over-selection=1.5", "selection.min-fit-clients=4"}) {
+    CHECK_THAT(error_of("[selection]\npolicy = \"poisson\"\n", {key}), Catch::Contains("poisson"));
+  }
 }
 
 TEST_CASE("the plan of secure aggregation is the run file's") {

@@ -1,12 +1,11 @@
 // Real processes, real TLS, real disk: what the simulator is held against.
 
 #include <csignal>
-#include <cstdio>
 #include <thread>
 
 #include <catch2/catch.hpp>
 
-#include "process.hpp"
+#include "fleet.hpp"
 
 using namespace covey::testing;
 using namespace std::chrono_literals;
@@ -34,81 +33,10 @@ round-deadline-s = 60
 heartbeat-s = 1
 )";
 
-/// Certificates, a server and its devices in one folder.
-class Fleet {
- public:
-  explicit Fleet(const std::string& name, const std::string& run_file = kRunFile, int devices = 8)
-      : folder_(name) {
-    write_file(folder_ / "run.toml", run_file);
-    Process provision({"provision", "create", "--out", folder_ / "kits", "--devices",
-                       std::to_string(devices), "--address", "127.0.0.1:1"},
-                      folder_ / "provision");
-    const auto code = provision.wait(60s);
-    INFO(provision.standard_error());
-    REQUIRE(code == 0);
-  }
-
-  Process server(std::vector<std::string> more = {}) {
-    std::vector<std::string> arguments = {"server",  folder_ / "run.toml", "--kit",    folder_ / "kits/server",
-                                          "--state", folder_ / "state",    "--listen", address_,
-                                          "--json"};
-    arguments.insert(arguments.end(), more.begin(), more.end());
-    const std::size_t before = count(server_log(), "listening port=");
-    Process process(arguments, folder_ / "server");
-    REQUIRE(eventually(
-        [&] { return count(server_log(), "listening port=") > before || !process.running(); }, 30s));
-    INFO(server_log());
-    REQUIRE(process.running());
-    const std::string log = server_log();
-    const auto at = log.rfind("listening port=") + 15;
-    address_ = "127.0.0.1:" + log.substr(at, log.find(' ', at) - at);  // a restart takes the same one
-    return process;
-  }
-
-  Process client(int device, std::vector<std::string> more = {}) {
-    char number[16];
-    std::snprintf(number, sizeof number, "%04d", device);
-    const std::string kit = folder_ / ("kits/device-" + std::string(number));
-    std::vector<std::string> arguments = {"client", folder_ / "run.toml", "--kit",  kit,
-                                          "--server", address_,           "--json"};
-    arguments.insert(arguments.end(), more.begin(), more.end());
-    return Process(arguments, folder_ / ("client-" + std::string(number)));
-  }
-
-  nlohmann::json status(const std::string& key) {
-    Process process({"status", "--kit", folder_ / "kits/operator", "--server", address_, "--json"},
-                    folder_ / "status");
-    REQUIRE(process.wait(30s) == 0);
-    return process.json()[key];
-  }
-
-  std::string simulated_model() {
-    Process simulate({"simulate", folder_ / "run.toml", "--out", folder_ / "simulated", "--quiet", "--json"},
-                     folder_ / "simulate");
-    REQUIRE(simulate.wait(120s) == 0);
-    return simulate.json()["model_sha256"];
-  }
-
-  std::string server_log() const { return read_file(folder_ / "server.err"); }
-  std::size_t committed() const { return count(server_log(), "round committed"); }
-  const std::string& address() const { return address_; }
-  const TemporaryFolder& folder() const { return folder_; }
-
- private:
-  TemporaryFolder folder_;
-  std::string address_ = "127.0.0.1:0";
-};
-
-void check_ended_well(Process& process, const std::string& who) {
-  const auto code = process.wait(120s);
-  INFO(who << ": " << process.standard_error());
-  CHECK(code == 0);
-}
-
 }  // namespace
 
 TEST_CASE("a server and eight clients over TLS end with the simulator's model, bit for bit") {
-  Fleet fleet("fleet");
+  Fleet fleet("fleet", kRunFile);
   Process server = fleet.server();
   std::vector<Process> clients;
   for (int i = 0; i < 8; ++i) clients.push_back(fleet.client(i));
@@ -164,7 +92,7 @@ TEST_CASE("killed clients, a late one and a killed server change nothing of what
 }
 
 TEST_CASE("status tells an operator what a running server does, and nobody else") {
-  Fleet fleet("status");
+  Fleet fleet("status", kRunFile);
   Process server = fleet.server();
   Process client = fleet.client(0);
   Process status({"status", "--kit", fleet.folder() / "kits/operator", "--server", fleet.address(), "--json"},
@@ -180,7 +108,7 @@ TEST_CASE("status tells an operator what a running server does, and nobody else"
 }
 
 TEST_CASE("SIGTERM stops server and clients cleanly, and the server goes on where it was") {
-  Fleet fleet("sigterm");
+  Fleet fleet("sigterm", kRunFile);
   std::string first_model;
   {
     Process server = fleet.server({"--set", "run.num-rounds=2"});
@@ -201,7 +129,7 @@ TEST_CASE("SIGTERM stops server and clients cleanly, and the server goes on wher
 }
 
 TEST_CASE("a revoked device is sent away while it is connected, and is told why") {
-  Fleet fleet("revoked");
+  Fleet fleet("revoked", kRunFile);
   Process server = fleet.server();
   Process device = fleet.client(2);  // waits for the other seven
   REQUIRE(eventually([&] { return fleet.status("pool") == 1; }, 20s));

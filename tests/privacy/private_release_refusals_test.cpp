@@ -106,8 +106,7 @@ TEST_CASE("how often a device takes part is limited where it is counted, and can
   CHECK(refusal(central) == "accepted");
   says(refusal_with(central, [](Run& r) { r.config.amplification = true; }),
        "takes devices out of the draw");
-  CHECK(refusal_with(central, [](Run& r) { r.config.mechanism = "local-gaussian"; }) ==
-        "accepted");
+  CHECK(refusal_with(central, [](Run& r) { r.config.mechanism = "local-gaussian"; }) == "accepted");
 }
 
 TEST_CASE("fewer participations of a device cost it less") {

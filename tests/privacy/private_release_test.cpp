@@ -245,12 +245,11 @@ TEST_CASE("DP-FTRL's prefix sums carry one node's noise for each digit of the ro
     for (std::size_t i = 0; i < prefix.size(); ++i) prefix[i] += step[i];
     CAPTURE(round);
     check_variance(prefix, std::popcount(round));  // z S = 1
-    const double tree =
-        *epsilon_of({.noise = NoiseKind::kTree,
-                     .noise_multiplier = 2,
-                     .rounds = round,
-                     .max_participations = 10},
-                    Accountant::kPld, 1e-5);
+    const double tree = *epsilon_of({.noise = NoiseKind::kTree,
+                                     .noise_multiplier = 2,
+                                     .rounds = round,
+                                     .max_participations = 10},
+                                    Accountant::kPld, 1e-5);
     CHECK(release.spent().epsilon == tree);
   }
 }

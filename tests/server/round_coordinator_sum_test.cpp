@@ -1,5 +1,5 @@
-// The coordinator's steps of a secure sum, with real keys, shares and masks: what a round is made of,
-// who is in it when connections drop, and when it is given up.
+// The coordinator's steps of a secure sum, with real keys, shares and masks: what a round is made
+// of, who is in it when connections drop, and when it is given up.
 
 #include <catch2/catch.hpp>
 #include <set>
@@ -168,7 +168,7 @@ TEST_CASE("a device that does not come back is left out, and its masks are recov
     for (const Said said : steps_of(model)) {
       CAPTURE(name_of(model), static_cast<int>(said));
       SumOptions options{.model = model, .devices = 8};
-        options.selection.quorum = 0.8;
+      options.selection.quorum = 0.8;
       SumHarness h(options);
       bool gone = false;
       h.deed = once(3, said, Deed::kVanish, gone);
@@ -192,7 +192,8 @@ TEST_CASE("a device that does not come back is left out, and its masks are recov
   }
 }
 
-TEST_CASE("a device that comes back within three heartbeats is waited for, a later one is told so") {
+TEST_CASE(
+    "a device that comes back within three heartbeats is waited for, a later one is told so") {
   for (const bool in_time : {true, false}) {
     CAPTURE(in_time);
     SumOptions options{.devices = 8};
@@ -308,8 +309,9 @@ TEST_CASE("below the quorum a secure round is given up, and tried again under an
       h.settle();
       h.advance(said == Said::kShare ? 31s : 601s);
       INFO(h.notes());
-      CHECK(h.noted("round 1 abandoned: secure aggregation: 4 of 5 selected devices are left, it "
-                    "needs 5"));
+      CHECK(
+          h.noted("round 1 abandoned: secure aggregation: 4 of 5 selected devices are left, it "
+                  "needs 5"));
       CHECK(h.sums.empty());
       REQUIRE(h.published.size() == 1);
       CHECK_FALSE(h.published[0].committed);

@@ -293,3 +293,59 @@ TEST_CASE("a model that no row can hold is refused before the run begins") {
   REQUIRE_FALSE(begun.ok());
   CHECK_THAT(begun.error().message, Catch::Contains("1000000000"));
 }
+
+TEST_CASE("how often each device took part is counted with the round that it took part in") {
+  const TemporaryDirectory directory;
+  const std::string path = directory.file("store.db");
+  const StoredRun run = new_run();
+  const ClientId highest{UINT64_MAX};  // a column is signed
+  using Counts = std::map<ClientId, std::uint32_t>;
+  {
+    Store store = opened(path);
+    REQUIRE(store.begin_run(run).ok());
+    CHECK(store.load_participations().value().empty());
+    REQUIRE(store.commit_round(metrics_of(1), run.model, {}, 1, {ClientId{3}, highest}).ok());
+    REQUIRE(store.record_abandoned(metrics_of(2)).ok());  // counts for nobody
+    REQUIRE(store.commit_round(metrics_of(2), run.model, {}, 1, {ClientId{3}, ClientId{7}}).ok());
+    REQUIRE(store.commit_round(metrics_of(3), run.model, {}, 1).ok());
+  }
+  Store store = opened(path);
+  const Counts expected{{ClientId{3}, 2}, {ClientId{7}, 1}, {highest, 1}};
+  CHECK(store.load_participations().value() == expected);
+  // A round that is not committed counts nothing.
+  CHECK_FALSE(store.commit_round(metrics_of(3), run.model, {}, 1, {ClientId{7}}).ok());
+  CHECK(store.load_participations().value() == expected);
+}
+
+TEST_CASE("what a private and secure round was like comes back from the store") {
+  const TemporaryDirectory directory;
+  const std::string path = directory.file("store.db");
+  const StoredRun run = new_run();
+  RoundMetrics metrics = metrics_of(1);
+  metrics.secure = true;
+  metrics.masked = 9;
+  metrics.recovered = 2;
+  metrics.clipped_coordinates = 77;
+  metrics.clipped_weights = 3;
+  metrics.rounding_error = 0.125;
+  metrics.epsilon = 1.5;
+  metrics.delta = 1e-5;
+  metrics.clip_norm = 0.3;
+  metrics.noise_multiplier = 0.9;
+  metrics.private_figures = true;
+  {
+    Store store = opened(path);
+    REQUIRE(store.begin_run(run).ok());
+    REQUIRE(store.commit_round(metrics, run.model, {}, 1).ok());
+    REQUIRE(store.commit_round(metrics_of(2), run.model, {}, 1).ok());
+  }
+  Store store = opened(path);
+  const auto rounds = store.load_metrics().value();
+  REQUIRE(rounds.size() == 2);
+  CHECK(to_json_line(rounds[0]) == to_json_line(metrics));
+  CHECK(rounds[0].epsilon == 1.5);
+  CHECK(rounds[0].masked == 9);
+  CHECK(rounds[0].rounding_error == 0.125);
+  CHECK(to_json_line(rounds[1]) == to_json_line(metrics_of(2)));
+  CHECK_FALSE(rounds[1].epsilon);
+}

@@ -130,8 +130,8 @@ class SumHarness {
   /// Straight to the server, whatever `deed` says, and all that follows.
   void insist(SumDevice& device, ClientMessage message);
 
-  /// Packed (without secure aggregation: fp32), what a device adds to the sum of a round: always the
-  /// same.
+  /// Packed (without secure aggregation: fp32), what a device adds to the sum of a round: always
+  /// the same.
   SharedBytes contribution_of(RoundNumber round, ClientId client) const;
   AggregationRound aggregation() const;  ///< the last one
   std::string secure_step() const;       ///< of the sum in progress: "share", "mask", ...

@@ -152,6 +152,8 @@ struct Decline {
   RunId run{};
   RoundNumber round{};
   std::string reason;
+  /// It revealed shares in a sum of this round already, and keeps out of a second one.
+  bool revealed = false;
   bool operator==(const Decline&) const = default;
 };
 

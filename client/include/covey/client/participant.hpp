@@ -257,6 +257,7 @@ class Participant {
   void leave_aggregation(Step, const Error& error);
   bool aggregating(const AggregationRound& round) const;
   Result<void> private_enough(const Assignment& assignment) const;
+  bool has_revealed(const Assignment& assignment) const;
   void send_unmask(Step, Unmask message);
 
   ParticipantOptions options_;
@@ -282,7 +283,9 @@ class Participant {
   std::optional<Task> task_;
   std::optional<KeptModel> model_;  ///< of the last assignment
   std::optional<std::pair<RunId, RoundNumber>> last_accepted_;
-  std::optional<AggregationRound> revealed_;  ///< the last sum in which this device revealed shares
+  std::optional<AggregationRound> keyed_;     ///< the last sum that keys were made for
+  /// The last round in a sum of which this device revealed shares.
+  std::optional<std::pair<RunId, RoundNumber>> revealed_;
   std::optional<PlannedModel> planned_;  ///< of the last plan
 
   // deadlines, of which the earliest is the timer's

@@ -202,6 +202,9 @@ struct CoordinatorOptions {
   bool evaluates = true;         ///< the driver answers EvaluateModel
   /// A new name for every attempt at a secure sum, never given twice; only with secure aggregation.
   std::function<AggregationId()> make_aggregation_id = nullptr;
+  /// What cohorts are drawn by; nothing: the run's seed, which devices may know. A draw that privacy is
+  /// counted on has to be a secret.
+  std::optional<std::uint64_t> selection_seed = std::nullopt;
   /// Whose certificates of identities count; where devices have them.
   std::optional<privacy::AuthorityKey> authority = std::nullopt;
 };

@@ -111,6 +111,9 @@ RoundNumber RoundCoordinator::committed_round() const { return state_->committed
 const SharedBytes& RoundCoordinator::model() const {
   return state_->model.parameters;
 }
+const std::optional<PrivacyStatus>& RoundCoordinator::privacy_status() const {
+  return state_->privacy;
+}
 std::string RoundCoordinator::status_json(Time now) const { return state_->status_json(now); }
 
 // ---- selection and configuration

@@ -186,9 +186,9 @@ void RoundCoordinator::State::abandon_sum(Time now, const std::string& reason, A
     send(*member.connection, RoundOver{run, cohort.round(), times.retry}, actions);
     member.connection.reset();
   }
-  // Devices that revealed shares in an attempt that a crash ended keep out of this round for good: where
-  // nobody else was drawn it ends without a change, so that the run goes on.
-  const bool spent = revealed_before > 0 && cohort.left() == cohort.size();
+  // Devices that revealed shares in an attempt that a crash ended keep out of this round for good: where at
+  // most one other was drawn, too few for a sum, it ends without a change, so that the run goes on.
+  const bool spent = revealed_before > 0 && cohort.left() + 1 >= cohort.size();
   actions.emplace_back(Note{fmt::format("round {} {}: secure aggregation: {}", value_of(round()),
                                         spent ? "changes nothing" : "abandoned", reason)});
   commit(now, spent ? std::optional(model) : std::nullopt, actions);

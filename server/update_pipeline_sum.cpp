@@ -3,6 +3,7 @@
 #include <covey/assert.hpp>
 #include <covey/server/update_pipeline.hpp>
 #include <exception>
+#include <limits>
 #include <utility>
 
 // From a round's sum, masked or not, to what the strategy sees: unmasked, decoded, and made private.
@@ -17,7 +18,8 @@ double rounding_error(const privacy::SumFormat& format, std::uint32_t count,
                                            static_cast<double>(sum.size()) / 6);
   double squared = 0;
   for (const double value : sum) squared += value * value;
-  return squared > 0 ? added / std::sqrt(squared) : 0;
+  if (squared > 0) return added / std::sqrt(squared);
+  return std::numeric_limits<double>::infinity();  // every update rounded to nothing, or was nothing
 }
 
 }  // namespace

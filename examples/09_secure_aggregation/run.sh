@@ -70,7 +70,11 @@ pids=()
 echo "== the simulator: the same run file, and a plain one without drop-outs"
 "$covey" simulate "$run_file" "${overrides[@]}" --out "$out/simulated" --quiet --json >"$out/simulated.json"
 sed '/^\[secure-aggregation\]/,/^$/d; /^\[fleet\]/,$d' "$run_file" >"$out/plain.toml"
-"$covey" simulate "$out/plain.toml" --out "$out/plain" --quiet --json >"$out/plain.json"
+plain=()  # what was overridden of the run itself
+for ((i = 1; i < ${#overrides[@]}; i += 2)); do
+  case ${overrides[i]} in secure-aggregation.*|fleet.*) ;; *) plain+=(--set "${overrides[i]}") ;; esac
+done
+"$covey" simulate "$out/plain.toml" "${plain[@]}" --out "$out/plain" --quiet --json >"$out/plain.json"
 
 value() { sed -n 's/.*"'"$1"'":"\{0,1\}\([^",}]*\).*/\1/p' "$2" | tail -n 1; }
 deployed=$(value model_sha256 "$out/server.json")

@@ -297,7 +297,9 @@ Releases count_releases(const ReleasePlan& plan, const PrivateRelease::Run& run,
       break;
   }
   if (is_distributed(plan.mechanism)) releases.lattice = lattice_of(run, plan.noisy_devices);
-  if (run.config.amplification) {
+  const bool everyone = run.selection.policy == "poisson" ? run.selection.fraction_fit >= 1
+                                                          : sizes.cohort >= run.population;
+  if (run.config.amplification && !everyone) {  // a draw of all hides nobody
     const bool poisson = run.selection.policy == "poisson";
     releases.sampling = poisson ? Sampling::kPoisson : Sampling::kFixedSize;
     releases.sampling_rate =

@@ -144,6 +144,11 @@ nlohmann::json result_json(const RunConfig& config, const server::Driver& driver
                          {"loss", nullptr},
                          {"target", nullptr},
                          {"rounds_to_target", nullptr}};
+  if (const auto privacy = driver.coordinator().privacy_status()) {
+    json["epsilon"] = privacy->spent.epsilon;
+    json["delta"] = privacy->spent.delta;
+    json["guarantee"] = privacy->guarantee;
+  }
   for (const RoundMetrics& metrics : rounds) {
     if (metrics.accuracy) json["accuracy"] = *metrics.accuracy;
     if (metrics.loss) json["loss"] = *metrics.loss;

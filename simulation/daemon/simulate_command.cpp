@@ -71,7 +71,7 @@ nlohmann::json result_json(const RunConfig& config, const simulation::Simulation
 /// How coarse the fixed point was for the updates that came.
 void print_rounding(double error) {
   constexpr double kWorthAWord = 0.1;  // of the sum's norm: learning begins to feel it
-  fmt::print("  rounding to secure-aggregation.bits adds {:.2g}% to the last sum's norm{}\n", 100 * error,
+  fmt::print("  rounding to secure-aggregation.bits adds {:.3g}% to the last sum's norm{}\n", 100 * error,
              error > kWorthAWord
                  ? "; a clip or max-weight nearer to what updates have, or more bits, make it less"
                  : "");

@@ -216,6 +216,34 @@ TEST_CASE(
   }
 }
 
+TEST_CASE("a survivor that missed the confirmations may still help to unmask") {
+  SumHarness h({.model = ThreatModel::kMaliciousServer, .devices = 8});
+  bool gone = false;
+  std::vector<std::pair<ClientId, ClientMessage>> withheld;
+  h.deed = [&](SumDevice& device, ClientMessage& message) {
+    if (device.client == ClientId{3}) {
+      if (gone || !is(Said::kConfirm, message)) return Deed::kSay;
+      gone = true;
+      return Deed::kVanish;
+    }
+    if (!is(Said::kUnmask, message)) return Deed::kSay;
+    withheld.emplace_back(device.client, message);
+    return Deed::kSwallow;
+  };
+  h.start();
+  h.settle();
+  h.advance(31s);
+  REQUIRE(h.secure_step() == "unmask");
+  h.connect(h.device(3));
+  h.settle();
+  CHECK(h.device(3).count<SurvivorSet>() == 2);
+  CHECK(h.device(3).count<SurvivorConfirmations>() == 1);
+  for (auto& [client, message] : withheld) h.insist(h.devices.at(client), message);
+  REQUIRE(h.sums.size() == 1);
+  CHECK(h.sums[0].size() == 8);
+  CHECK(h.device(3).count<ReportAccepted>() == 1);
+}
+
 TEST_CASE("devices that say that they live do not make a round wait for one that has vanished") {
   // Before its keys: the others have advertised, and send heartbeats while they wait.
   SumOptions options{.devices = 8};
@@ -327,6 +355,26 @@ TEST_CASE("below the quorum a secure round is given up, and tried again under an
       CHECK(h.device(1).last<Assignment>()->aggregation == h.aggregations[1]);
       CHECK(h.refusals() == 0);
     }
+  }
+}
+
+TEST_CASE("a round whose devices have revealed shares in it before changes nothing and ends") {
+  // As after a crash between unmasking and commit; the crash may have come before all had revealed.
+  for (const std::uint64_t revealed : {5, 4, 3}) {
+    CAPTURE(revealed);
+    SumHarness h({.model = ThreatModel::kMaliciousServer});
+    const Digest before = h.coordinator->model().digest();
+    h.deed = [&](SumDevice& device, ClientMessage& message) {
+      if (value_of(device.client) > revealed || !is(Said::kAdvertise, message)) return Deed::kSay;
+      message = Decline{SumHarness::kRun, RoundNumber{1}, "helped before", true};
+      return Deed::kSay;
+    };
+    h.start();
+    h.run_to_the_end();
+    CHECK(value_of(h.coordinator->committed_round()) == 1);
+    CHECK(h.sums.size() == (revealed == 3 ? 1 : 0));  // the other two make a sum of their own
+    CHECK((h.coordinator->model().digest() == before) == (revealed > 3));
+    CHECK(h.noted("round 1 changes nothing: secure aggregation:") == (revealed > 3));
   }
 }
 

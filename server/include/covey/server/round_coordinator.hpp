@@ -238,6 +238,8 @@ class RoundCoordinator {
   RoundNumber committed_round() const;
   /// fp32 parameters after the last committed round.
   const SharedBytes& model() const;
+  /// After it; nothing without differential privacy.
+  const std::optional<PrivacyStatus>& privacy_status() const;
   /// What `covey status` shows, as one JSON object.
   std::string status_json(Time now) const;
 

@@ -157,10 +157,11 @@ void Driver::carry_out(Actions& actions) {
 }
 
 void Driver::publish(const RoundMetrics& metrics) {
-  spdlog::info("round {} round={} selected={} accepted={} rejected={} dropped={} train_loss={:.4f}{}",
+  spdlog::info("round {} round={} selected={} accepted={} rejected={} dropped={}{}{}{}",
                metrics.committed ? "committed" : "abandoned", value_of(metrics.round),
                metrics.selected, metrics.accepted, metrics.rejected, metrics.dropped,
-               metrics.train_loss,
+               metrics.private_figures ? "" : fmt::format(" train_loss={:.4f}", metrics.train_loss),
+               metrics.epsilon ? fmt::format(" epsilon={:.4g}", *metrics.epsilon) : "",
                metrics.accuracy ? fmt::format(" accuracy={:.4f} loss={:.4f}", *metrics.accuracy,
                                               metrics.loss.value_or(0))
                                 : "");

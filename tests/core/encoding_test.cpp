@@ -79,7 +79,7 @@ TEST_CASE("an encoding's size is what encode writes, and any other is refused wi
   CHECK(encoded_size(Encoding::kInt8, layout) == 4 * 7 + 91 + 4 * 7 + 4 * 4 + 72 + 4 * 4);
 }
 
-TEST_CASE("fp32 keeps every bit; bf16 half a unit of 8 significant bits; int8 half a step") {
+TEST_CASE("fp32 keeps every bit, bf16 half a unit of 8 significant bits, int8 half a step") {
   CAPTURE(kSeed);
   const ModelLayout layout = small_layout();
   const auto values = random_values(layout.size());

@@ -149,7 +149,7 @@ TEST_CASE("bounded draws stay below their bound in 32 and in 64 bits") {
   }
 }
 
-TEST_CASE("uniform draws lie in [0, 1) and are uniform") {
+TEST_CASE("uniform draws lie between 0 and below 1 and are uniform") {
   INFO("seed " << kSeed);
   const auto values = draws(100000, [](RandomStream& r) { return r.uniform(); });
   CHECK(*std::min_element(values.begin(), values.end()) >= 0);

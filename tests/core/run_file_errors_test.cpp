@@ -70,7 +70,7 @@ TEST_CASE("unknown keys are refused with the nearest known one") {
         "run.toml:1: seed: a key outside of a table; did you mean run.seed?");
 }
 
-TEST_CASE("text in [strategy] that is no known key is refused") {
+TEST_CASE("text in the strategy table that is no known key is refused") {
   CHECK(error_of("[strategy]\nnaem = \"fedavg\"\n") ==
         "run.toml:2: strategy.naem: expected a number (a strategy's parameter), found a string "
         "\"fedavg\"; did you mean strategy.name?");

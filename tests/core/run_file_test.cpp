@@ -299,7 +299,7 @@ TEST_CASE("a TorchScript file takes the place of preset and layers") {
   CHECK(preset.model.loss == Loss::kCrossEntropy);
 }
 
-TEST_CASE("numbers of [strategy] are the strategy's parameters, by name") {
+TEST_CASE("numbers of the strategy table are its parameters, by name") {
   using Parameters = std::vector<std::pair<std::string, double>>;
   const RunConfig config =
       parsed("[strategy]\nname=\"mine\"\nz=1\nproximal-mu=0.5\n\"two words\"=-3\n");

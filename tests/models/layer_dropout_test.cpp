@@ -106,7 +106,7 @@ TEST_CASE("dropout's gradient belongs to its loss", "[layers]") {
   }
 }
 
-TEST_CASE("a step's key decides what it drops; evaluation drops nothing", "[layers]") {
+TEST_CASE("a step's key decides what it drops, evaluation drops nothing", "[layers]") {
   constexpr std::uint64_t kSeed = 4;
   const ModelSpec spec = with_dropout(0.5f);
   ModelSpec without = spec;

@@ -30,7 +30,7 @@ struct Identity {
 
 }  // namespace
 
-TEST_CASE("squared errors are means over outputs; one number is right when nearest", "[network]") {
+TEST_CASE("squared errors are means over outputs, one number is right when nearest", "[network]") {
   Identity number(1, Loss::kMeanSquaredError);
   const Evaluation one = number.evaluate({2.4f, 2.6f, -1}, {2, 2, 0});
   CHECK(one.loss_sum == Approx(0.16 + 0.36 + 1));

@@ -290,7 +290,7 @@ TEST_CASE("whatever a device says while its update is being judged, the update s
   }
 }
 
-TEST_CASE("a device may decline in any step; what is in the sum stays, the rest goes on") {
+TEST_CASE("a device may decline in any step, what is in the sum stays, the rest goes on") {
   for (const ThreatModel model : {ThreatModel::kHonestButCurious, ThreatModel::kMaliciousServer}) {
     for (const std::string step : {"advertise", "share", "mask", "confirm", "unmask"}) {
       if (step == "confirm" && model != ThreatModel::kMaliciousServer) continue;

@@ -249,7 +249,7 @@ TEST_CASE("a device that stalls in its upload loses the slot to the next one") {
   CHECK(h->stored[0].accepted == 2);
 }
 
-TEST_CASE("a hostile chunk ends its connection only; the device may come back and be counted") {
+TEST_CASE("a hostile chunk ends its connection only, the device may come back and be counted") {
   auto h = working_fleet(2);
   ScriptedDevice& device = h->device(1);
   device.stop_at = 0;  // the test sends the chunks

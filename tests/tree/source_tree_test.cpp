@@ -67,3 +67,20 @@ TEST_CASE("third-party libraries stay behind their fences") {
 TEST_CASE("files and functions stay short") { expect_none(sizes(read_tree())); }
 
 TEST_CASE("every test file is built") { expect_none(tests_are_built(read_tree())); }
+
+// CMake takes a test's name as part of a list: a bracket swallows the names behind it, a semicolon cuts it in two,
+// and such tests never run.
+TEST_CASE("no test's name has a bracket or a semicolon") {
+  Violations found;
+  for (const auto& file : read_tree()) {
+    if (!file.path.ends_with("_test.cpp")) continue;
+    for (std::size_t at = file.text.find("\nTEST_CASE("); at != std::string::npos;
+         at = file.text.find("\nTEST_CASE(", at + 1)) {
+      // Up to a tag, which is a literal of its own, or the end of the line.
+      const std::size_t end = std::min(file.text.find("\"[", at + 13), file.text.find(") {", at));
+      const std::string name = file.text.substr(at + 1, end - at - 1);
+      if (name.find_first_of("[];") != std::string::npos) found.push_back(file.path + ": " + name);
+    }
+  }
+  expect_none(found);
+}

@@ -32,7 +32,13 @@ Duration transfer_time(std::uint64_t bytes) {
 
 }  // namespace
 
-Participant::Participant(ParticipantOptions options) : options_(std::move(options)) {}
+Participant::Participant(ParticipantOptions options)
+    : options_(std::move(options)), draws_(options_.draws) {}
+
+std::optional<Time> Participant::idle_until() const {
+  const bool idle = phase_ == Phase::kPausing && link_ == Link::kDown && !has_task();
+  return idle ? retry_at_ : std::nullopt;
+}
 
 void Participant::start(Time /*now*/, Actions& actions) {
   link_ = Link::kDialling;

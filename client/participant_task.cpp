@@ -75,9 +75,9 @@ Result<void> Participant::acceptable(const Assignment& assignment) {
   }
   COVEY_TRY(private_enough(assignment));
   COVEY_TRY(plan_model(plan));
-  if (planned_->bytes && assignment.model_size != *planned_->bytes) {
+  if (const auto& bytes = options_.planned->bytes; bytes && assignment.model_size != *bytes) {
     return failed(fmt::format("the model has {} bytes, the plan's network takes {}",
-                              assignment.model_size, *planned_->bytes));
+                              assignment.model_size, *bytes));
   }
   if (assignment.model_size > options_.max_model_bytes) {
     return failed(fmt::format("the model has {} bytes, this device takes {} at most",
@@ -89,8 +89,9 @@ Result<void> Participant::acceptable(const Assignment& assignment) {
 /// How many bytes the plan's model has. A TorchScript file is only known to the engine, which
 /// refuses a model of another size when it is loaded: until then the announced size holds.
 Result<void> Participant::plan_model(const TrainingPlan& plan) {
-  if (planned_ && planned_->spec == plan.model && planned_->precision == plan.precision) return {};
-  planned_.reset();
+  PlannedModel& known = *options_.planned;
+  if (known.precision == plan.precision && known.spec == plan.model) return {};
+  known.precision.clear();
   COVEY_ASSIGN(const Encoding encoding, model_encoding(plan.precision));
   PlannedModel planned{plan.model, plan.precision, std::nullopt};
   if (plan.model.torchscript.empty()) {
@@ -98,7 +99,7 @@ Result<void> Participant::plan_model(const TrainingPlan& plan) {
     if (!network) return with_context("the plan's network", network.error());
     planned.bytes = encoded_size(encoding, network->layout());
   }
-  planned_ = std::move(planned);
+  known = std::move(planned);
   return {};
 }
 

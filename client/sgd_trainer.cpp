@@ -31,6 +31,12 @@ struct Preparation {
   std::size_t evaluation_batch = 0;  ///< examples evaluated together; 0: nothing is evaluated
 };
 
+/// Where a device's examples come from, and what it makes of them.
+struct LocalExamples {
+  const models::DataSet& data;
+  const Deviation& deviation;
+};
+
 }  // namespace
 
 /// What stays between rounds: engine, strategy, and every buffer that training needs.
@@ -53,17 +59,19 @@ struct SgdTrainer::Workbench {
   void reserve(std::size_t batch, std::size_t num_examples);
 
   std::pair<std::span<const float>, std::span<const std::int32_t>> gather(
-      const models::DataSet& data, std::span<const std::uint32_t> indices);
-  Result<double> initial_loss(const models::DataSet& data, std::span<const std::uint32_t> indices,
+      const LocalExamples& local, std::span<const std::uint32_t> indices);
+  Result<double> initial_loss(const LocalExamples& local, std::span<const std::uint32_t> indices,
                               std::size_t batch);
-  Result<LossSum> run_epochs(const models::DataSet& data, const TrainingTask& task,
+  Result<LossSum> run_epochs(const LocalExamples& local, const TrainingTask& task,
                              const TrainingControl& control, const Preparation& preparation);
   Result<SharedBytes> encode_update(const TrainingTask& task, Encoding encoding,
                                     const strategies::LocalOutcome& outcome);
-  Result<TrainedUpdate> make_private(const TrainingTask& task,
-                                     const strategies::LocalOutcome& outcome,
-                                     strategies::Contribution weights, double train_loss,
-                                     privacy::SecretSource& secrets);
+  Result<ParameterVector> update_of(const TrainingTask& task, Encoding encoding,
+                                    const strategies::LocalOutcome& outcome,
+                                    const Deviation& deviation);
+  Result<SharedBytes> encode_deviating(const TrainingTask& task, Encoding encoding,
+                                       const strategies::LocalOutcome& outcome,
+                                       const Deviation& deviation);
 };
 
 Result<void> SgdTrainer::Workbench::use_engine(const TrainingPlan& plan) {
@@ -98,21 +106,22 @@ void SgdTrainer::Workbench::reserve(std::size_t batch, std::size_t num_examples)
 }
 
 std::pair<std::span<const float>, std::span<const std::int32_t>> SgdTrainer::Workbench::gather(
-    const models::DataSet& data, std::span<const std::uint32_t> indices) {
+    const LocalExamples& local, std::span<const std::uint32_t> indices) {
   const std::span inputs(features.data(), indices.size() * shape.example_size);
   const std::span targets(labels.data(), indices.size() * shape.labels_per_example);
-  data.gather(indices, inputs, targets);
+  local.data.gather(indices, inputs, targets);
+  if (local.deviation.examples) local.deviation.examples(inputs, targets);
   return {inputs, targets};
 }
 
 /// F_k(w^t): mean loss of all local examples at the round's model.
-Result<double> SgdTrainer::Workbench::initial_loss(const models::DataSet& data,
+Result<double> SgdTrainer::Workbench::initial_loss(const LocalExamples& local,
                                                    std::span<const std::uint32_t> indices,
                                                    std::size_t batch) {
   models::Evaluation total;
   for (std::size_t begin = 0; begin < indices.size(); begin += batch) {
     const auto [inputs, targets] =
-        gather(data, indices.subspan(begin, std::min(batch, indices.size() - begin)));
+        gather(local, indices.subspan(begin, std::min(batch, indices.size() - begin)));
     const auto evaluation = engine->evaluate(inputs, targets);
     total.loss_sum += evaluation.loss_sum;
     total.examples += evaluation.examples;
@@ -126,7 +135,7 @@ Result<double> SgdTrainer::Workbench::initial_loss(const models::DataSet& data,
 
 /// McMahan et al. 2017, Algorithm 1, ClientUpdate: E epochs over the shuffled examples in batches
 /// of B.
-Result<LossSum> SgdTrainer::Workbench::run_epochs(const models::DataSet& data,
+Result<LossSum> SgdTrainer::Workbench::run_epochs(const LocalExamples& local,
                                                   const TrainingTask& task,
                                                   const TrainingControl& control,
                                                   const Preparation& preparation) {
@@ -147,7 +156,10 @@ Result<LossSum> SgdTrainer::Workbench::run_epochs(const models::DataSet& data,
       }
       const auto part = std::span<const std::uint32_t>(order).subspan(
           begin, std::min(preparation.batch, order.size() - begin));
-      const auto [inputs, targets] = gather(data, part);
+      const auto [inputs, targets] = gather(local, part);
+      // The rows of the next batch come from memory while this one is computed.
+      local.data.prefetch(std::span<const std::uint32_t>(order).subspan(
+          begin + part.size(), std::min(preparation.batch, order.size() - begin - part.size())));
       const double batch_loss =
           engine->train_step(inputs, targets, plan.learning_rate, proximal_mu);
       ++loss.steps;
@@ -185,20 +197,27 @@ Result<SharedBytes> SgdTrainer::Workbench::encode_update(const TrainingTask& tas
   return encode(encoding, engine->layout(), update.span(), &random);
 }
 
-Result<TrainedUpdate> SgdTrainer::Workbench::make_private(const TrainingTask& task,
-                                                          const strategies::LocalOutcome& outcome,
-                                                          strategies::Contribution weights,
-                                                          double train_loss,
-                                                          privacy::SecretSource& secrets) {
-  COVEY_ASSIGN(const SharedBytes bytes, encode_update(task, Encoding::kFp32, outcome));
+/// The update in full precision, as the device sends it or makes it private.
+Result<ParameterVector> SgdTrainer::Workbench::update_of(const TrainingTask& task,
+                                                         Encoding encoding,
+                                                         const strategies::LocalOutcome& outcome,
+                                                         const Deviation& deviation) {
+  COVEY_ASSIGN(const SharedBytes bytes, encode_update(task, encoding, outcome));
   ParameterVector update(engine->layout().size());
-  COVEY_TRY(decode(Encoding::kFp32, engine->layout(), bytes.span(), update.span()));
-  Contribution contribution{.update = update.span(),
-                            .weights = std::move(weights),
-                            .num_examples = outcome.num_examples,
-                            .steps = outcome.steps,
-                            .train_loss = train_loss};
-  return client::make_private(task, engine->layout(), std::move(contribution), secrets);
+  COVEY_TRY(decode(encoding, engine->layout(), bytes.span(), update.span()));
+  if (deviation.update) COVEY_TRY(deviation.update(update.span()));
+  return update;
+}
+
+Result<SharedBytes> SgdTrainer::Workbench::encode_deviating(
+    const TrainingTask& task, Encoding encoding, const strategies::LocalOutcome& outcome,
+    const Deviation& deviation) {
+  if (!deviation.update) return encode_update(task, encoding, outcome);
+  // Int8 training keeps no weights that a difference in another encoding could be made of.
+  const Encoding plain = encoding == Encoding::kInt8 ? encoding : Encoding::kFp32;
+  COVEY_ASSIGN(const ParameterVector update, update_of(task, plain, outcome, deviation));
+  RandomStream random(task.plan.seed, RandomPurpose::kUpdateRounding, task.round, task.client);
+  return encode(encoding, engine->layout(), update.span(), &random);
 }
 
 namespace {
@@ -267,7 +286,7 @@ Result<void> check_contribution(const strategies::Contribution& contribution,
 
 SgdTrainer::SgdTrainer(const models::DataSet& data, const strategies::Registry& registry,
                        models::EngineFactory make_engine, SecretsFactory make_secrets)
-    : data_(data),
+    : data_(&data),
       registry_(registry),
       make_secrets_(std::move(make_secrets)),
       workbench_(std::make_unique<Workbench>()) {
@@ -287,7 +306,7 @@ Result<TrainedUpdate> SgdTrainer::train(const TrainingTask& task, const Training
   if (indices_.empty()) return failed("this device has no training examples");
   COVEY_ASSIGN(preparation.epochs, epochs_to_run(plan, control));
   COVEY_TRY(bench.use_engine(plan));
-  COVEY_TRY(check_data(data_, bench.shape, plan.model));
+  COVEY_TRY(check_data(*data_, bench.shape, plan.model));
   COVEY_TRY(bench.use_strategy(registry_, plan));
 
   const std::size_t n = indices_.size();
@@ -302,12 +321,13 @@ Result<TrainedUpdate> SgdTrainer::train(const TrainingTask& task, const Training
   bench.order.assign(indices_.begin(), indices_.end());
   COVEY_TRY(bench.engine->load(task.model.span()));
 
+  const LocalExamples local{*data_, deviation_};
   strategies::LocalOutcome outcome;
   if (preparation.evaluation_batch > 0) {
     COVEY_ASSIGN(outcome.initial_loss,
-                 bench.initial_loss(data_, indices_, preparation.evaluation_batch));
+                 bench.initial_loss(local, indices_, preparation.evaluation_batch));
   }
-  COVEY_ASSIGN(const LossSum loss, bench.run_epochs(data_, task, control, preparation));
+  COVEY_ASSIGN(const LossSum loss, bench.run_epochs(local, task, control, preparation));
   if (!bench.engine->finite()) {
     return failed(fmt::format("the parameters are not finite after {} steps at learning rate {}",
                               loss.steps, plan.learning_rate));
@@ -323,18 +343,24 @@ Result<TrainedUpdate> SgdTrainer::train(const TrainingTask& task, const Training
   COVEY_ASSIGN(auto contribution, bench.strategy->weigh(outcome));
   COVEY_TRY(check_contribution(contribution, *bench.strategy));
 
+  const double train_loss = loss.sum / loss.steps;
+  const Encoding encoding = preparation.encodings.update;
   if (needs_privacy(plan)) {
+    COVEY_ASSIGN(ParameterVector update,
+                 bench.update_of(task, Encoding::kFp32, outcome, deviation_));
     const auto secrets = make_secrets_(task.round, task.client);
-    return bench.make_private(task, outcome, std::move(contribution), loss.sum / loss.steps, *secrets);
+    return make_private(task, bench.engine->layout(),
+                        {update.span(), std::move(contribution), n, loss.steps, train_loss},
+                        *secrets);
   }
   TrainedUpdate trained;
-  COVEY_ASSIGN(trained.update, bench.encode_update(task, preparation.encodings.update, outcome));
-  trained.digest = sha256(trained.update.span());
+  COVEY_ASSIGN(trained.update, bench.encode_deviating(task, encoding, outcome, deviation_));
+  trained.digest = trained.update.digest();
   trained.weight = contribution.weight;
   trained.scalars = std::move(contribution.scalars);
   trained.num_examples = n;
   trained.steps = loss.steps;
-  trained.train_loss = loss.sum / loss.steps;
+  trained.train_loss = train_loss;
   return trained;
 }
 

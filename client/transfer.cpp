@@ -58,7 +58,8 @@ Result<void> BlobDownload::accept(const BlobChunk& chunk) {
   if (assembled_.capacity() == 0) assembled_.reserve(size_);
   const auto bytes = chunk.payload.span();
   assembled_.insert(assembled_.end(), bytes.begin(), bytes.end());
-  hash_.update(bytes);
+  if (!hash_) hash_.emplace();
+  hash_->update(bytes);
   if (length < piece.length) {  // a gap: what is under way does not follow on, ask again behind it
     shortest_answer_ = length;
     requested_ = held_;
@@ -78,7 +79,7 @@ void BlobDownload::connection_lost() {
 
 Result<SharedBytes> BlobDownload::finish() {
   COVEY_ASSERT(complete());
-  const Digest digest = whole_ ? sha256(whole_->span()) : hash_.finish();
+  const Digest digest = whole_ ? whole_->digest() : hash_->finish();
   if (digest != blob_)
     return malformed("the bytes of blob " + blob_.hex() + " have the hash " + digest.hex());
   return whole_ ? std::move(*whole_) : SharedBytes(std::move(assembled_));

@@ -110,6 +110,9 @@ foreach(folder client/daemon simulation/daemon server/daemon)
   endforeach()
 endforeach()
 # What the programs load when a run has a TorchScript model; no component, it is used by no other code.
-if(TARGET covey_torch_module)
-  install(TARGETS covey_torch_module LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/covey)
-endif()
+# Likewise where mpirun started them.
+foreach(module covey_torch_module covey_mpi_module)
+  if(TARGET ${module})
+    install(TARGETS ${module} LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/covey)
+  endif()
+endforeach()

@@ -42,6 +42,16 @@ std::size_t DigestHash::operator()(const Digest& digest) const noexcept {
   return hash;
 }
 
+namespace {
+
+/// Looked up among the providers once: that takes longer than hashing a kilobyte.
+const EVP_MD* sha256_algorithm() {
+  static const EVP_MD* const algorithm = EVP_MD_fetch(nullptr, "SHA256", nullptr);
+  return algorithm;
+}
+
+}  // namespace
+
 struct Sha256::State {
   EVP_MD_CTX* context = EVP_MD_CTX_new();
   State() { begin(); }
@@ -49,7 +59,7 @@ struct Sha256::State {
   State(const State&) = delete;
   State& operator=(const State&) = delete;
   void begin() {
-    COVEY_ASSERT(context != nullptr && EVP_DigestInit_ex(context, EVP_sha256(), nullptr) == 1);
+    COVEY_ASSERT(context != nullptr && EVP_DigestInit_ex2(context, sha256_algorithm(), nullptr) == 1);
   }
 };
 
@@ -70,7 +80,7 @@ Digest Sha256::finish() {
 }
 
 Digest sha256(std::span<const std::byte> bytes) {
-  Sha256 hash;
+  thread_local Sha256 hash;
   hash.update(bytes);
   return hash.finish();
 }

@@ -3,6 +3,7 @@
 #include <covey/metrics.hpp>
 #include <nlohmann/json.hpp>
 #include <numeric>
+#include <string_view>
 
 namespace covey {
 namespace {
@@ -66,7 +67,24 @@ void write_privacy(const RoundMetrics& metrics, nlohmann::ordered_json& line) {
 
 }  // namespace
 
-std::string to_json_line(const RoundMetrics& metrics) {
+namespace {
+
+/// What only a simulator knows, and how stale updates were.
+void write_fleet(const RoundMetrics& metrics, nlohmann::ordered_json& line) {
+  if (metrics.staleness) line["staleness"] = *metrics.staleness;
+  if (metrics.energy_j) line["energy_j"] = *metrics.energy_j;
+  if (metrics.wall_s) line["wall_s"] = *metrics.wall_s;
+  if (metrics.wasted_s) line["wasted_s"] = *metrics.wasted_s;
+  if (!metrics.devices) return;
+  const FairnessFigures& devices = *metrics.devices;
+  line["devices"] = {{"devices", devices.devices},
+                     {"average", devices.average},
+                     {"worst10", devices.worst10},
+                     {"best10", devices.best10},
+                     {"variance", devices.variance}};
+}
+
+nlohmann::ordered_json line_of(const RoundMetrics& metrics) {
   nlohmann::ordered_json line;
   line["round"] = value_of(metrics.round);
   line["committed"] = metrics.committed;
@@ -76,6 +94,9 @@ std::string to_json_line(const RoundMetrics& metrics) {
   line["accepted"] = metrics.accepted;
   line["rejected"] = metrics.rejected;
   line["dropped"] = metrics.dropped;
+  line["declined"] = metrics.declined;
+  line["lost"] = metrics.lost;
+  line["late"] = metrics.late;
   if (!metrics.private_figures) {
     line["examples"] = metrics.examples;
     line["train_loss"] = metrics.train_loss;  // not finite: null
@@ -86,7 +107,50 @@ std::string to_json_line(const RoundMetrics& metrics) {
   if (metrics.accuracy) line["accuracy"] = *metrics.accuracy;
   if (metrics.loss) line["loss"] = *metrics.loss;
   write_privacy(metrics, line);
-  return line.dump();
+  write_fleet(metrics, line);
+  return line;
+}
+
+/// Columns of metrics.csv: the keys of metrics.jsonl, those of its object `devices` behind
+/// "devices.".
+constexpr std::string_view kColumns =
+    "round,committed,started_s,ended_s,selected,accepted,rejected,dropped,declined,lost,late,"
+    "examples,train_loss,train_steps,bytes_up,bytes_down,accuracy,loss,"
+    "secagg_masked,secagg_recovered,clipped_coordinates,clipped_weights,rounding_error,"
+    "epsilon,delta,clip_norm,noise_multiplier,staleness,energy_j,wall_s,wasted_s,"
+    "devices.devices,devices.average,devices.worst10,devices.best10,devices.variance";
+
+std::string cell(const nlohmann::ordered_json& value) {
+  // A figure that is not finite is said as programs that read CSV know it, not as JSON's null.
+  if (value.is_number_float() && std::isnan(value.get<double>())) return "nan";
+  if (value.is_number_float() && std::isinf(value.get<double>())) {
+    return value.get<double>() > 0 ? "inf" : "-inf";
+  }
+  if (value.is_boolean()) return value.get<bool>() ? "1" : "0";
+  return value.dump();
+}
+
+}  // namespace
+
+std::string to_json_line(const RoundMetrics& metrics) { return line_of(metrics).dump(); }
+
+std::string csv_header() { return std::string(kColumns); }
+
+std::string to_csv_line(const RoundMetrics& metrics) {
+  nlohmann::ordered_json line = line_of(metrics);
+  if (line.contains("devices")) {
+    const auto devices = line["devices"];
+    for (const auto& [key, value] : devices.items()) line["devices." + key] = value;
+  }
+  std::string text;
+  for (std::size_t at = 0; at <= kColumns.size();) {
+    const std::size_t end = std::min(kColumns.find(',', at), kColumns.size());
+    const auto found = line.find(kColumns.substr(at, end - at));
+    if (at > 0) text += ',';
+    if (found != line.end()) text += cell(*found);
+    at = end + 1;
+  }
+  return text;
 }
 
 }  // namespace covey

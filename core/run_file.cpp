@@ -10,6 +10,7 @@
 #include <optional>
 #include <utility>
 
+#include "run_file_classes.hpp"
 #include "run_file_keys.hpp"
 #include "run_file_values.hpp"
 
@@ -140,6 +141,11 @@ Result<void> RunReader::read_document(const toml::table& document, const RunSour
 
 Result<void> RunReader::read_key(std::string_view table, std::string_view name,
                                  const toml::node& node, const RunSource& source) {
+  if (holds_classes(table, name)) {
+    COVEY_TRY(read_classes(table, node, source, config));
+    places_[fmt::format("{}.{}", table, name)] = source.place(node);
+    return {};
+  }
   const RunKey* key = find_run_key(table, name);
   if (key == nullptr && table == kStrategyTable) return read_strategy_parameter(name, node, source);
   if (key == nullptr) {
@@ -237,11 +243,13 @@ Result<void> RunReader::read_override(const std::string& text) {
   const std::string name = trim(text.substr(dot + 1, equals - dot - 1));
   if (!is_table_name(table)) return key_error(source.name, table, unknown_table_text(table));
   if (name.empty()) return key_error(source.name, table, "the key after the dot is missing");
-  COVEY_ASSIGN(
-      const toml::table value,
-      parse_override_value(find_run_key(table, name), trim(text.substr(equals + 1)), source.name));
+  const auto class_key = find_class_key(table, name);
+  COVEY_ASSIGN(const toml::table value,
+               parse_override_value(class_key ? class_key->key : find_run_key(table, name),
+                                    trim(text.substr(equals + 1)), source.name));
   const toml::node* node = value.get("value");
   if (node == nullptr) return key_error(source.name, table + "." + name, "the value is missing");
+  if (class_key) return override_class(*class_key, *node, source, config);
   return read_key(table, name, *node, source);
 }
 
@@ -342,6 +350,15 @@ Result<void> RunReader::check_relations(const std::string& origin) const {
   COVEY_TRY(check_model(origin));
   COVEY_TRY(check_needs(origin));
   COVEY_TRY(check_client(origin));
+  if (const auto problem = selection_problem(config)) {
+    return relation_error(origin, problem->key, problem->sentence);
+  }
+  if (const auto problem = asynchronous_problem(config)) {
+    return relation_error(origin, problem->key, problem->sentence);
+  }
+  if (const auto problem = class_problem(config)) {
+    return relation_error(origin, problem->key, problem->sentence);
+  }
   if (config.name.find('/') != std::string::npos || config.name.front() == '.') {
     return relation_error(
         origin, "run.name",

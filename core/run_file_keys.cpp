@@ -108,6 +108,9 @@ std::vector<std::string_view> preset_choices() {
   return choices;
 }
 
+// A device takes a few bytes in a simulation, and a connection in a deployment.
+constexpr double kMaxClients = 1e7;
+
 std::vector<RunKey> experiment_keys() {
   return {
       text("run", "name", COVEY_AT(name), 1),
@@ -117,6 +120,7 @@ std::vector<RunKey> experiment_keys() {
       number("run", "target-accuracy", COVEY_AT(target_accuracy), 0, 1),
       flag("run", "stop-at-target", COVEY_AT(stop_at_target)),
       count("run", "eval-every", COVEY_AT(eval_every), 1),
+      count("run", "fairness-every", COVEY_AT(fairness_every), 0),
 
       choice("model", "preset", COVEY_AT(model.preset), preset_choices()),
       {"model", "layers", RunKey::Layers(COVEY_AT(model.layers))},
@@ -136,6 +140,7 @@ std::vector<RunKey> experiment_keys() {
       number("data", "size-mean", COVEY_AT(data.size_mean), 0, kMaxLogSize),
       number("data", "size-spread", COVEY_AT(data.size_spread), 0, kMaxLogSize),
       count("data", "max-examples", COVEY_AT(data.max_examples), 0),
+      choice("data", "on-demand", COVEY_AT(data.on_demand), {"auto", "always", "never"}),
       text("data", "label", COVEY_AT(data.label)),
       text("data", "user", COVEY_AT(data.user)),
       count("data", "steps", COVEY_AT(data.steps), 1, kMaxSteps),
@@ -143,11 +148,12 @@ std::vector<RunKey> experiment_keys() {
 
       choice("partition", "scheme", COVEY_AT(partition.scheme),
              {"iid", "shards", "dirichlet", "power-law", "natural"}),
-      count("partition", "clients", COVEY_AT(partition.clients), 0),
+      count("partition", "clients", COVEY_AT(partition.clients), 0, kMaxClients),
       count("partition", "shards-per-client", COVEY_AT(partition.shards_per_client), 1),
       positive(number("partition", "concentration", COVEY_AT(partition.concentration), 0,
                       kMaxConcentration)),
       number("partition", "exponent", COVEY_AT(partition.exponent), 0, 100),
+      choice("partition", "empty", COVEY_AT(partition.empty), {"refuse", "keep", "move"}),
   };
 }
 
@@ -193,7 +199,14 @@ std::vector<RunKey> selection_keys() {
       count("selection", "min-fit-clients", COVEY_AT(selection.min_fit_clients), 1),
       count("selection", "min-available-clients", COVEY_AT(selection.min_available_clients), 0),
       choice("selection", "policy", COVEY_AT(selection.policy),
-             {"uniform", "by-examples", "poisson"}),
+             {"uniform", "by-examples", "poisson", "by-availability", "oort", "power-of-choice"}),
+      count("selection", "candidates", COVEY_AT(selection.candidates), 0),
+      number("selection", "exploration", COVEY_AT(selection.exploration), 0, 1),
+      positive(number("selection", "exploration-decay", COVEY_AT(selection.exploration_decay), 0, 1)),
+      number("selection", "exploration-min", COVEY_AT(selection.exploration_min), 0, 1),
+      number("selection", "round-penalty", COVEY_AT(selection.round_penalty), 0, 100),
+      count("selection", "max-participations", COVEY_AT(selection.max_participations), 0),
+      count("selection", "min-rounds-between", COVEY_AT(selection.min_rounds_between), 0),
       number("selection", "over-selection", COVEY_AT(selection.over_selection), 1, 100),
       positive(number("selection", "quorum", COVEY_AT(selection.quorum), 0, 1)),
       positive(number("selection", "timeout-s", COVEY_AT(selection.selection_timeout_s), 0,
@@ -208,6 +221,20 @@ std::vector<RunKey> selection_keys() {
       count("selection", "max-uploads", COVEY_AT(selection.max_uploads), 1),
       flag("selection", "require-charging", COVEY_AT(selection.require_charging)),
       flag("selection", "require-unmetered", COVEY_AT(selection.require_unmetered)),
+  };
+}
+
+std::vector<RunKey> asynchronous_keys() {
+  constexpr std::string_view kTable = "asynchronous";
+  return {
+      count(kTable, "buffer", COVEY_AT(asynchronous.buffer), 0),
+      count(kTable, "concurrency", COVEY_AT(asynchronous.concurrency), 0),
+      count(kTable, "max-staleness", COVEY_AT(asynchronous.max_staleness), 0),
+      choice(kTable, "staleness", COVEY_AT(asynchronous.staleness),
+             {"constant", "polynomial", "hinge"}),
+      number(kTable, "exponent", COVEY_AT(asynchronous.exponent), 0, 100),
+      number(kTable, "hinge-slope", COVEY_AT(asynchronous.hinge_slope)),
+      number(kTable, "hinge-from", COVEY_AT(asynchronous.hinge_from)),
   };
 }
 
@@ -243,42 +270,96 @@ std::vector<RunKey> privacy_keys() {
   };
 }
 
-std::vector<RunKey> fleet_and_server_keys() {
-  const auto range = [](std::string_view name, RunKey::Range member, double high) {
-    return RunKey{"fleet", name, member, 0, high};
+}  // namespace
+
+#define COVEY_RANGE(trait)                                                     \
+  [](RunConfig& c) {                                                           \
+    return TraitRange{c.fleet.traits.trait##_min, c.fleet.traits.trait##_max}; \
+  }
+
+std::vector<RunKey> trait_keys(std::string_view table) {
+  constexpr double kMaxRate = 1e9;  // Mbit/s, GFLOP/s or MiB
+  // A bit a second, a thousand operations a second: what is slower is a slip of the pen, and would
+  // make times that no clock holds.
+  constexpr double kMinRate = 1e-6;
+  constexpr double kMaxPower = 1e6;
+  const auto range = [table](std::string_view name, RunKey::Range member, double high,
+                             double smallest_limit) {
+    RunKey key{table, name, member, 0, high};
+    key.smallest_limit = smallest_limit;
+    return key;
   };
-  constexpr double kMaxRate = 1e9;  // Mbit/s or GFLOP/s
   return {
-      range(
-          "latency-ms",
-          [](RunConfig& c) {
-            return TraitRange{c.fleet.latency_ms_min, c.fleet.latency_ms_max};
-          },
-          1e3 * kMaxSeconds),
-      range(
-          "up-mbit-s",
-          [](RunConfig& c) {
-            return TraitRange{c.fleet.up_mbit_s_min, c.fleet.up_mbit_s_max};
-          },
-          kMaxRate),
-      range(
-          "down-mbit-s",
-          [](RunConfig& c) {
-            return TraitRange{c.fleet.down_mbit_s_min, c.fleet.down_mbit_s_max};
-          },
-          kMaxRate),
-      positive(range(
-          "gflops",
-          [](RunConfig& c) {
-            return TraitRange{c.fleet.gflops_min, c.fleet.gflops_max};
-          },
-          kMaxRate)),
+      range("latency-ms", COVEY_RANGE(latency_ms), 1e3 * kMaxSeconds, 0),
+      range("up-mbit-s", COVEY_RANGE(up_mbit_s), kMaxRate, kMinRate),
+      range("down-mbit-s", COVEY_RANGE(down_mbit_s), kMaxRate, kMinRate),
+      positive(range("gflops", COVEY_RANGE(gflops), kMaxRate, kMinRate)),
+      range("memory-mib", COVEY_RANGE(memory_mib), kMaxRate, kMinRate),
+      choice(table, "availability", COVEY_AT(fleet.traits.availability),
+             {"always", "nightly", "flaky"}),
+      number(table, "battery-wh", COVEY_AT(fleet.traits.battery_wh), 0, kMaxPower),
+      number(table, "compute-watts", COVEY_AT(fleet.traits.compute_watts), 0, kMaxPower),
+      number(table, "radio-joules-per-mb", COVEY_AT(fleet.traits.radio_joules_per_mb), 0,
+             kMaxPower),
+  };
+}
+
+#undef COVEY_RANGE
+
+namespace {
+
+std::vector<RunKey> fleet_keys() {
+  std::vector<RunKey> keys = {
+      choice("fleet", "mix", COVEY_AT(fleet.mix), {"", "phones", "raspberry-pi", "mixed"}),
+  };
+  for (RunKey& key : trait_keys("fleet")) keys.push_back(std::move(key));
+  const std::vector<RunKey> others = {
+      text("fleet", "capacity-trace", COVEY_AT(fleet.capacity_trace)),
+      text("fleet", "availability-trace", COVEY_AT(fleet.availability_trace)),
+      number("fleet", "start-hour", COVEY_AT(fleet.start_hour), 0, 24),
+      number("fleet", "max-hours", COVEY_AT(fleet.max_hours), 0, kMaxSeconds / 3600),
       number("fleet", "dropout", COVEY_AT(fleet.dropout), 0, 1),
       choice("fleet", "dropout-at", COVEY_AT(fleet.dropout_at),
              {"training", "sharing", "masking", "unmasking", "any"}),
       number("fleet", "stragglers", COVEY_AT(fleet.stragglers), 0, 1),
       flag("fleet", "codec", COVEY_AT(fleet.codec)),
+  };
+  keys.insert(keys.end(), others.begin(), others.end());
+  return keys;
+}
 
+std::vector<RunKey> fault_keys() {
+  const auto chance = [](std::string_view name, RunKey::Number member) {
+    return number("faults", name, member, 0, 1);
+  };
+  return {
+      {"faults", "seed", RunKey::Seed(COVEY_AT(faults.seed)), 0, 0x1p63},
+      number("faults", "until-s", COVEY_AT(faults.until_s), 0, kMaxSeconds),
+      count("faults", "until-round", COVEY_AT(faults.until_round), 0),
+      chance("delay", COVEY_AT(faults.delay)),
+      number("faults", "delay-s", COVEY_AT(faults.delay_s), 0, kMaxSeconds),
+      chance("drop", COVEY_AT(faults.drop)),
+      chance("duplicate", COVEY_AT(faults.duplicate)),
+      chance("reorder", COVEY_AT(faults.reorder)),
+      chance("truncate", COVEY_AT(faults.truncate)),
+      chance("corrupt", COVEY_AT(faults.corrupt)),
+      chance("cut", COVEY_AT(faults.cut)),
+      chance("device-crash", COVEY_AT(faults.device_crash)),
+      chance("server-crash", COVEY_AT(faults.server_crash)),
+      chance("commit-crash", COVEY_AT(faults.commit_crash)),
+      chance("disk-full", COVEY_AT(faults.disk_full)),
+      number("faults", "clock-skew", COVEY_AT(faults.clock_skew), 0, 0.5),
+
+      choice("attack", "kind", COVEY_AT(attack.kind),
+             {"none", "label-flip", "sign-flip", "gaussian", "alie", "ipm", "backdoor"}),
+      number("attack", "share", COVEY_AT(attack.share), 0, 1),
+      number("attack", "scale", COVEY_AT(attack.scale), 0, 1e9),
+      count("attack", "target-label", COVEY_AT(attack.target_label), 0),
+  };
+}
+
+std::vector<RunKey> server_keys() {
+  return {
       text("server", "listen", COVEY_AT(server.listen), 1),
       count("server", "max-frame-bytes", COVEY_AT(server.max_frame_bytes), kMinFrameBytes,
             kMaxFrameBytes),
@@ -310,8 +391,8 @@ std::size_t edit_distance(std::string_view a, std::string_view b) {
 std::span<const RunKey> run_keys() {
   static const std::vector<RunKey> keys = [] {
     std::vector<RunKey> all = experiment_keys();
-    for (auto part : {training_keys(), optimizer_keys(), selection_keys(), privacy_keys(),
-                      fleet_and_server_keys()}) {
+    for (auto part : {training_keys(), optimizer_keys(), selection_keys(), asynchronous_keys(),
+                      privacy_keys(), fleet_keys(), fault_keys(), server_keys()}) {
       all.insert(all.end(), part.begin(), part.end());
     }
     return all;

@@ -43,6 +43,8 @@ struct RunKey {
   bool low_excluded = false;
   bool high_excluded = false;
   std::vector<std::string_view> choices = {};  ///< of a text (empty: any) or enumeration
+  /// Of a rate or size: what is smaller is refused, but for 0 where it says "no limit". 0: no such bound.
+  double smallest_limit = 0;
 
   std::string path() const { return std::string(table) + "." + std::string(name); }
 };
@@ -53,6 +55,9 @@ std::span<const RunKey> run_keys();
 /// run file that gives such a key is refused, and none is written.
 std::string_view unmet_need(const RunKey& key, const RunConfig& config);
 const RunKey* find_run_key(std::string_view table, std::string_view name);
+/// The keys of one kind of device, bound to RunConfig::fleet.traits: those of [fleet] itself, and of
+/// every [[fleet.class]].
+std::vector<RunKey> trait_keys(std::string_view table);
 
 /// A sentence about one key, "table.key", and where there is none nothing is wrong.
 struct KeyProblem {
@@ -61,6 +66,11 @@ struct KeyProblem {
 };
 /// Of what secure aggregation and differential privacy ask of each other and of the client's keys.
 std::optional<KeyProblem> privacy_problem(const RunConfig& config);
+/// Of selection.policy: figures that it has no way to know, or that contradict each other.
+std::optional<KeyProblem> selection_problem(const RunConfig& config);
+
+/// Of asynchronous aggregation: what needs a cohort.
+std::optional<KeyProblem> asynchronous_problem(const RunConfig& config);
 
 /// The known name nearest to `name` by edit distance; "" if none is near.
 std::string nearest_name(std::string_view name, std::span<const std::string> known);

@@ -1,4 +1,6 @@
+#include <algorithm>
 #include <string_view>
+#include <vector>
 
 #include "run_file_keys.hpp"
 
@@ -49,13 +51,44 @@ std::string_view unmet_privacy_need(std::string_view name, const PrivacyConfig& 
   return of_adaptive && privacy.clip != "adaptive" ? "privacy.clip = \"adaptive\"" : "";
 }
 
+std::string_view unmet_asynchronous_need(std::string_view name, const AsynchronousConfig& config) {
+  if (name == "buffer") return "";
+  if (!config.enabled()) return "asynchronous.buffer above 0: rounds are synchronous";
+  if (name == "exponent" && config.staleness != "polynomial") {
+    return "asynchronous.staleness = \"polynomial\"";
+  }
+  const bool of_hinge = name == "hinge-slope" || name == "hinge-from";
+  return of_hinge && config.staleness != "hinge" ? "asynchronous.staleness = \"hinge\"" : "";
+}
+
+/// Asynchronous aggregation has no cohorts, and so none of what these say of one.
+std::string_view unmet_cohort_need(std::string_view name, const AsynchronousConfig& config) {
+  if (!config.enabled()) return "";
+  if (name == "quorum" || name == "over-selection") {
+    return "asynchronous.buffer = 0: a round in which nobody is waited for";
+  }
+  const bool of_goal =
+      name == "fraction-fit" || name == "min-fit-clients" || name == "min-available-clients";
+  return of_goal && config.concurrency > 0
+             ? "asynchronous.concurrency = 0, which then is the goal of [selection]"
+             : "";
+}
+
 std::string_view unmet_selection_need(std::string_view name, const RunConfig& config) {
+  if (const auto need = unmet_cohort_need(name, config.asynchronous); !need.empty()) return need;
   if (name == "max-update-norm" && config.secure_aggregation.mode != "off") {
     return config.selection.max_update_norm > 0
                ? "secure-aggregation.mode = \"off\": nobody sees the norm of a masked update"
                : "";
   }
-  const bool poisson = config.selection.policy == "poisson";
+  const std::string& policy = config.selection.policy;
+  if (name == "candidates" && policy != "power-of-choice") {
+    return "selection.policy = \"power-of-choice\"";
+  }
+  const bool of_oort = name == "exploration" || name == "exploration-decay" ||
+                       name == "exploration-min" || name == "round-penalty";
+  if (of_oort && policy != "oort") return "selection.policy = \"oort\"";
+  const bool poisson = policy == "poisson";
   if (poisson && name == "over-selection" && config.selection.over_selection > 1) {
     return "another selection.policy than \"poisson\", which draws by fraction-fit alone";
   }
@@ -65,6 +98,39 @@ std::string_view unmet_selection_need(std::string_view name, const RunConfig& co
   return "";
 }
 
+std::string_view unmet_fleet_need(std::string_view name, const RunConfig& config) {
+  const FleetConfig& fleet = config.fleet;
+  if (name == "dropout-at") {
+    const bool in_a_sum = fleet.dropout_at != "training";
+    return in_a_sum && config.secure_aggregation.mode == "off" ? kSecureMode : "";
+  }
+  static const std::vector<RunKey> traits = trait_keys("fleet");
+  if (std::ranges::find(traits, name, &RunKey::name) == traits.end()) return "";
+  if (!fleet.mix.empty()) return "fleet.mix = \"\": a mix brings all of its devices' traits";
+  if (!fleet.classes.empty()) {
+    return "a fleet of one kind: every [[fleet.class]] brings its own traits";
+  }
+  const bool of_capacity = name == "gflops" || name == "up-mbit-s" || name == "down-mbit-s";
+  if (of_capacity && !fleet.capacity_trace.empty()) {
+    return "fleet.capacity-trace = \"\": the trace brings speeds and bandwidths";
+  }
+  if (name == "availability" && !fleet.availability_trace.empty()) {
+    return "fleet.availability-trace = \"\": the trace brings it";
+  }
+  return "";
+}
+
+std::string_view unmet_attack_need(std::string_view name, const AttackConfig& attack) {
+  if (name == "kind") return "";
+  if (attack.kind == "none") {
+    return "an attack.kind (label-flip, sign-flip, gaussian, alie, ipm or backdoor)";
+  }
+  if (name == "scale" && (attack.kind == "label-flip" || attack.kind == "alie")) {
+    return "attack.kind = \"sign-flip\", \"gaussian\", \"ipm\" or \"backdoor\"";
+  }
+  return name == "target-label" && attack.kind != "backdoor" ? "attack.kind = \"backdoor\"" : "";
+}
+
 }  // namespace
 
 std::string_view unmet_need(const RunKey& key, const RunConfig& config) {
@@ -72,9 +138,15 @@ std::string_view unmet_need(const RunKey& key, const RunConfig& config) {
   if (key.table == "secure-aggregation") return unmet_sum_need(key.name, config);
   if (key.table == "privacy") return unmet_privacy_need(key.name, config.privacy);
   if (key.table == "selection") return unmet_selection_need(key.name, config);
-  const bool in_a_sum =
-      key.table == "fleet" && key.name == "dropout-at" && config.fleet.dropout_at != "training";
-  return in_a_sum && config.secure_aggregation.mode == "off" ? kSecureMode : "";
+  if (key.table == "asynchronous") return unmet_asynchronous_need(key.name, config.asynchronous);
+  if (key.table == "fleet") return unmet_fleet_need(key.name, config);
+  if (key.table == "attack") return unmet_attack_need(key.name, config.attack);
+  if (key.table == "data" && key.name == "on-demand") {
+    const bool possible =
+        config.data.source == "synthetic" && config.partition.scheme == "natural";
+    return possible ? "" : "data.source = \"synthetic\" and partition.scheme = \"natural\"";
+  }
+  return "";
 }
 
 }  // namespace covey

@@ -1,7 +1,6 @@
 #include "run_file_values.hpp"
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cmath>
@@ -38,6 +37,18 @@ Result<void> check_range(const CheckedKey& target, double value) {
   return target.error(fmt::format("{} is out of range, it must be {}", value, range_text(key)));
 }
 
+/// Where 0 says "no limit" it stands alone, and what limits is not next to nothing.
+Result<void> check_limits(const CheckedKey& target, double min, double max) {
+  const double smallest = target.key.smallest_limit;
+  if (smallest <= 0 || (min == 0 && max == 0)) return {};
+  if (min == 0) {
+    return target.error(fmt::format("[0, {}]: 0 means no limit and cannot begin a range", max));
+  }
+  if (min >= smallest) return {};
+  return target.error(fmt::format("{} is out of range, it must be {}at least {}", min,
+                                  target.key.low_excluded ? "" : "0 (no limit) or ", smallest));
+}
+
 Result<std::int64_t> read_whole(const CheckedKey& target, const toml::node& node) {
   const auto value = node.value_exact<std::int64_t>();
   if (!value) {
@@ -45,6 +56,14 @@ Result<std::int64_t> read_whole(const CheckedKey& target, const toml::node& node
   }
   COVEY_TRY(check_range(target, static_cast<double>(*value)));
   return *value;
+}
+
+std::string not_one_of(std::string_view value, const std::vector<std::string_view>& choices) {
+  std::string known;
+  for (const std::string_view choice : choices) {
+    known += (known.empty() ? "" : ", ") + (choice.empty() ? "\"\"" : std::string(choice));
+  }
+  return fmt::format("\"{}\" is not one of {}", value, known);
 }
 
 /// Stores a node in the member of the type that the key is bound to.
@@ -59,7 +78,7 @@ struct Assign {
     if (!value) return target.error(fmt::format("expected a string, found {}", describe(node)));
     const auto& choices = target.key.choices;
     if (!choices.empty() && std::ranges::find(choices, *value) == choices.end()) {
-      return target.error(fmt::format("\"{}\" is not one of {}", *value, fmt::join(choices, ", ")));
+      return target.error(not_one_of(*value, choices));
     }
     if (static_cast<double>(value->size()) < target.key.low) {
       return target.error("must not be empty");
@@ -111,6 +130,7 @@ struct Assign {
                  read_number(target.path, pair == nullptr ? node : pair->back(), source));
     COVEY_TRY(check_range(target, min));
     COVEY_TRY(check_range(target, max));
+    COVEY_TRY(check_limits(target, min, max));
     if (min > max) {
       return target.error(fmt::format("[{}, {}]: the first number must not be larger", min, max));
     }
@@ -150,7 +170,7 @@ struct Assign {
     const auto& choices = target.key.choices;
     const auto choice = std::ranges::find(choices, *value);
     if (choice == choices.end()) {
-      return target.error(fmt::format("\"{}\" is not one of {}", *value, fmt::join(choices, ", ")));
+      return target.error(not_one_of(*value, choices));
     }
     member.set(config, static_cast<std::uint8_t>(choice - choices.begin() + 1));
     return {};
@@ -193,7 +213,12 @@ Result<double> read_number(const std::string& key, const toml::node& node,
 
 Result<void> assign_value(const RunKey& key, const toml::node& node, const RunSource& source,
                           RunConfig& config) {
-  const CheckedKey target{key, key.path(), source.place(node)};
+  return assign_value(key, key.path(), node, source, config);
+}
+
+Result<void> assign_value(const RunKey& key, const std::string& path, const toml::node& node,
+                          const RunSource& source, RunConfig& config) {
+  const CheckedKey target{key, path, source.place(node)};
   return std::visit(Assign{target, node, source, config}, key.member);
 }
 

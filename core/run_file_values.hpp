@@ -31,6 +31,9 @@ Error key_error(const std::string& place, std::string_view key, std::string_view
 /// was on error.
 Result<void> assign_value(const RunKey& key, const toml::node& node, const RunSource& source,
                           RunConfig& config);
+/// The same, for a key that messages call `path`: "client.class.low-end.batch-size".
+Result<void> assign_value(const RunKey& key, const std::string& path, const toml::node& node,
+                          const RunSource& source, RunConfig& config);
 
 /// A finite number, or an error naming the key.
 Result<double> read_number(const std::string& key, const toml::node& node, const RunSource& source);

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "run_file_classes.hpp"
 #include "run_file_keys.hpp"
 #include "run_file_layers.hpp"
 
@@ -81,7 +82,14 @@ std::string to_toml(const RunConfig& config) {
   RunConfig values = config;
   std::string out;
   std::string_view table;
+  const auto write_key = [&](const RunKey& key, RunConfig& from) {
+    out += fmt::format("{} = {}\n", key.name, std::visit(ValueText{key, from}, key.member));
+  };
   const auto end_table = [&] {
+    for (ClassTable& one : class_tables(table, config)) {
+      out += fmt::format("\n{}\n", one.heading);
+      for (const RunKey& key : one.keys) write_key(key, one.values);
+    }
     if (table != "strategy") return;
     for (const auto& [name, value] : values.strategy.parameters) {
       out += fmt::format("{} = {}\n", key_text(name), number_text(value));
@@ -93,8 +101,7 @@ std::string to_toml(const RunConfig& config) {
       out += fmt::format("{}[{}]\n", out.empty() ? "" : "\n", key.table);
       table = key.table;
     }
-    if (!is_written(key, values)) continue;
-    out += fmt::format("{} = {}\n", key.name, std::visit(ValueText{key, values}, key.member));
+    if (is_written(key, values)) write_key(key, values);
   }
   end_table();
   return out;

@@ -14,6 +14,7 @@ void write(const DeviceConditions& conditions, wire::DeviceConditions* out) {
   out->set_agent_version(wire_text(conditions.agent_version));
   for (const auto& precision : conditions.precisions) out->add_precisions(wire_text(precision));
   for (const auto& compressor : conditions.compressors) out->add_compressors(wire_text(compressor));
+  if (!conditions.device_class.empty()) out->set_device_class(wire_text(conditions.device_class));
 }
 
 DeviceConditions read_conditions(FieldReader& reader, const wire::DeviceConditions& in) {
@@ -27,6 +28,7 @@ DeviceConditions read_conditions(FieldReader& reader, const wire::DeviceConditio
   conditions.agent_version = reader.text(COVEY_FIELD(in, agent_version));
   conditions.precisions = reader.texts(in.precisions(), "precisions");
   conditions.compressors = reader.texts(in.compressors(), "compressors");
+  if (in.has_device_class()) conditions.device_class = reader.text(COVEY_FIELD(in, device_class));
   return conditions;
 }
 

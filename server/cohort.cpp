@@ -12,17 +12,51 @@ std::uint64_t saturating_add(std::uint64_t a, std::uint64_t b) {
   return b > UINT64_MAX - a ? UINT64_MAX : a + b;
 }
 
+/// What accepted reports say together. Doubles are added in the order of the calls.
+class ReportTally {
+ public:
+  explicit ReportTally(RoundMetrics& metrics) : metrics_(metrics) {}
+
+  void add(const Report& report) {
+    metrics_.examples = saturating_add(metrics_.examples, report.num_examples);
+    metrics_.train_steps = saturating_add(metrics_.train_steps, report.steps);
+    if (!std::isfinite(report.train_loss)) return;
+    loss_sum_ += report.train_loss * static_cast<double>(report.num_examples);
+    loss_examples_ += static_cast<double>(report.num_examples);
+  }
+  void finish() { metrics_.train_loss = loss_examples_ > 0 ? loss_sum_ / loss_examples_ : 0; }
+
+ private:
+  RoundMetrics& metrics_;
+  double loss_sum_ = 0;
+  double loss_examples_ = 0;
+};
+
 }  // namespace
 
-void Cohort::begin(RoundNumber round, const std::vector<ClientId>& clients, Time now) {
+void Cohort::begin(const std::shared_ptr<const ModelVersion>& version,
+                   const std::vector<ClientId>& clients, Time now) {
   clear();
-  round_ = round;
-  members_.reserve(clients.size());
-  for (const ClientId client : clients) {
-    Member& member = members_.emplace_back();
-    member.client = client;
-    member.last_heard = now;
-  }
+  round_ = version->round;
+  for (const ClientId client : clients) add(version, client, now);
+}
+
+Member& Cohort::add(const std::shared_ptr<const ModelVersion>& version, ClientId client, Time now) {
+  // Cohorts are drawn sorted: at the end is where a member most often belongs.
+  const std::size_t before = members_.size();
+  const auto entry = members_.try_emplace(members_.end(), client);
+  COVEY_ASSERT(members_.size() == before + 1);
+  Member& member = entry->second;
+  member.client = client;
+  member.round = version->round;
+  member.version = version;
+  member.assigned = member.last_heard = now;
+  return member;
+}
+
+void Cohort::remove(const Member& member) {
+  if (!member.undecided()) --count_of(member.state);
+  members_.erase(ClientId{member.client});  // a copy: the key goes with the member
 }
 
 void Cohort::clear() {
@@ -32,49 +66,60 @@ void Cohort::clear() {
 }
 
 Member* Cohort::find(ClientId client) {
-  const auto found = std::ranges::lower_bound(members_, client, {}, &Member::client);
-  return found != members_.end() && found->client == client ? &*found : nullptr;
+  const auto found = members_.find(client);
+  return found != members_.end() ? &found->second : nullptr;
+}
+
+std::size_t& Cohort::count_of(MemberState outcome) {
+  switch (outcome) {
+    case MemberState::kAccepted:
+      return accepted_;
+    case MemberState::kRejected:
+      return rejected_;
+    case MemberState::kMissed:
+      return missed_;
+    default:
+      COVEY_ASSERT(outcome == MemberState::kLeft);
+      return left_;
+  }
 }
 
 void Cohort::decide(Member& member, MemberState outcome) {
   COVEY_ASSERT(member.undecided());
   member.state = outcome;
-  COVEY_ASSERT(!member.undecided());
-  if (outcome == MemberState::kAccepted) {
-    ++accepted_;
-  } else if (outcome == MemberState::kRejected) {
-    ++rejected_;
-  } else if (outcome == MemberState::kMissed) {
-    ++missed_;
-  } else {
-    ++left_;
-  }
+  ++count_of(outcome);
 }
 
 bool Cohort::all_silent_since(Time moment) const {
-  return std::ranges::none_of(members_, [moment](const Member& member) {
+  return std::ranges::none_of(members(), [moment](const Member& member) {
     if (!member.undecided()) return false;
     return member.state != MemberState::kWorking || member.last_heard > moment;
   });
 }
 
 void Cohort::tally(RoundMetrics& metrics) const {
-  double loss_sum = 0;
-  double loss_examples = 0;
-  for (const Member& member : members_) {
-    if (!member.accepted()) continue;
-    const Report& report = *member.report;
-    metrics.examples = saturating_add(metrics.examples, report.num_examples);
-    metrics.train_steps = saturating_add(metrics.train_steps, report.steps);
-    if (!std::isfinite(report.train_loss)) continue;
-    loss_sum += report.train_loss * static_cast<double>(report.num_examples);
-    loss_examples += static_cast<double>(report.num_examples);
+  ReportTally reports(metrics);
+  for (const Member& member : members()) {
+    if (member.accepted()) {
+      reports.add(*member.report);
+    } else if (member.state == MemberState::kLeft) {
+      ++metrics.declined;
+    } else if (member.state != MemberState::kRejected) {
+      const bool lost = member.undecided() ? !member.connection : member.lost;
+      ++(lost ? metrics.lost : metrics.late);
+    }
   }
-  metrics.train_loss = loss_examples > 0 ? loss_sum / loss_examples : 0;
+  reports.finish();
   metrics.selected = static_cast<std::uint32_t>(size());
   metrics.accepted = static_cast<std::uint32_t>(accepted_);
   metrics.rejected = static_cast<std::uint32_t>(rejected_);
   metrics.dropped = static_cast<std::uint32_t>(size() - accepted_ - rejected_);
+}
+
+void Cohort::tally(RoundMetrics& metrics, std::span<const ClientId> accepted) const {
+  ReportTally reports(metrics);
+  for (const ClientId client : accepted) reports.add(*members_.at(client).report);
+  reports.finish();
 }
 
 }  // namespace covey::server

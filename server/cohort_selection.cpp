@@ -1,12 +1,19 @@
 #include "cohort_selection.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <bit>
 #include <cmath>
 #include <covey/assert.hpp>
 #include <covey/random.hpp>
+#include <functional>
+#include <limits>
+#include <span>
 #include <utility>
+
+#include "oort_selection.hpp"
 
 namespace covey::server {
 namespace {
@@ -124,6 +131,48 @@ std::vector<ClientId> draw_poisson(const std::vector<Candidate>& pool, double ra
   return drawn;
 }
 
+/// Those who were least often available come first; among equals the draw decides. Rounds are
+/// counted, and not seconds, so that a fleet which is always there is drawn uniformly.
+std::vector<ClientId> draw_by_availability(std::vector<Candidate> pool, std::size_t count,
+                                           const SelectionDraw& draw, RandomStream random) {
+  COVEY_ASSERT(draw.history != nullptr);
+  random.shuffle(std::span(pool));
+  std::vector<std::pair<std::uint32_t, ClientId>> ranked;
+  ranked.reserve(pool.size());
+  for (const Candidate& candidate : pool) {
+    ranked.emplace_back(draw.history->rounds_available(candidate.client, draw.round),
+                        candidate.client);
+  }
+  std::ranges::stable_sort(ranked, {}, &std::pair<std::uint32_t, ClientId>::first);
+  std::vector<ClientId> drawn;
+  drawn.reserve(count);
+  for (std::size_t i = 0; i < count; ++i) drawn.push_back(ranked[i].second);
+  return drawn;
+}
+
+/// Cho et al. 2022 (arXiv:2010.01243), section 5, pi_rpow-d: the candidates' losses are those of
+/// their last participation, so nothing more is asked of them; who never took part counts as
+/// infinite. Ties fall to who was drawn first.
+std::vector<ClientId> draw_power_of_choice(const std::vector<Candidate>& pool, std::size_t count,
+                                           const SelectionDraw& draw, RandomStream random) {
+  COVEY_ASSERT(draw.history != nullptr);
+  const std::size_t wanted = draw.candidates > 0 ? draw.candidates : 2 * count;
+  const auto candidates = draw_by_examples(pool, std::clamp(wanted, count, pool.size()), random);
+  std::vector<std::pair<float, ClientId>> ranked;
+  ranked.reserve(candidates.size());
+  for (const ClientId client : candidates) {
+    const DeviceRecord* record = draw.history->find(client);
+    const bool known = record != nullptr && record->tried();
+    ranked.emplace_back(known ? record->train_loss : std::numeric_limits<float>::infinity(),
+                        client);
+  }
+  std::ranges::stable_sort(ranked, std::greater<>{}, &std::pair<float, ClientId>::first);
+  std::vector<ClientId> drawn;
+  drawn.reserve(count);
+  for (std::size_t i = 0; i < count; ++i) drawn.push_back(ranked[i].second);
+  return drawn;
+}
+
 }  // namespace
 
 SelectionSizes selection_sizes(const SelectionConfig& config, std::uint32_t population) {
@@ -155,11 +204,43 @@ std::uint32_t largest_cohort(const SelectionConfig& config, std::uint32_t popula
       cohort_size(sizes.goal, config.over_selection, std::max<std::size_t>(everyone, sizes.goal)));
 }
 
+Result<void> check_participation_limits(const RunConfig& config, std::uint32_t population) {
+  const SelectionConfig& selection = config.selection;
+  const std::uint64_t goal = config.asynchronous.enabled()
+                                 ? config.asynchronous.buffer
+                                 : selection_sizes(selection, population).goal;
+  const std::uint64_t apart = std::uint64_t{selection.min_rounds_between} + 1;
+  if (selection.min_rounds_between > 0 && goal * apart > population) {
+    return invalid_argument(
+        fmt::format("selection.min-rounds-between = {} lets a device be in every {}th round, so "
+                    "rounds of {} take "
+                    "{} devices; there are {}",
+                    selection.min_rounds_between, apart, goal, goal * apart, population));
+  }
+  const std::uint64_t limit = selection.max_participations;
+  if (limit > 0 && goal * config.num_rounds > limit * population) {
+    return invalid_argument(
+        fmt::format("selection.max-participations = {} lets {} devices make {} contributions; {} "
+                    "rounds of {} take "
+                    "more",
+                    limit, population, limit * population, config.num_rounds, goal));
+  }
+  return {};
+}
+
 SelectionPolicy selection_policy(std::string_view name) {
   if (name == "by-examples") return SelectionPolicy::kByExamples;
   if (name == "poisson") return SelectionPolicy::kPoisson;
+  if (name == "by-availability") return SelectionPolicy::kByAvailability;
+  if (name == "oort") return SelectionPolicy::kOort;
+  if (name == "power-of-choice") return SelectionPolicy::kPowerOfChoice;
   COVEY_ASSERT(name == "uniform");
   return SelectionPolicy::kUniform;
+}
+
+bool needs_history(SelectionPolicy policy) {
+  return policy == SelectionPolicy::kByAvailability || policy == SelectionPolicy::kOort ||
+         policy == SelectionPolicy::kPowerOfChoice;
 }
 
 std::vector<ClientId> draw_cohort(std::vector<Candidate> pool, std::size_t count,
@@ -178,6 +259,16 @@ std::vector<ClientId> draw_cohort(std::vector<Candidate> pool, std::size_t count
       break;
     case SelectionPolicy::kPoisson:
       drawn = draw_poisson(pool, draw.rate, random);
+      break;
+    case SelectionPolicy::kByAvailability:
+      drawn = draw_by_availability(std::move(pool), count, draw, random);
+      break;
+    case SelectionPolicy::kPowerOfChoice:
+      drawn = draw_power_of_choice(pool, count, draw, random);
+      break;
+    case SelectionPolicy::kOort:
+      COVEY_ASSERT(draw.history != nullptr && draw.oort != nullptr);
+      drawn = draw.oort->draw(pool, count, draw.round, *draw.history, random);
       break;
   }
   std::ranges::sort(drawn);

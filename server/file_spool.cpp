@@ -145,10 +145,10 @@ class FileSpool final : public UploadSpool {
     if (uploads_.erase(key) > 0) ::unlink(path_of(key).c_str());
   }
 
-  void keep_only(RunId run, RoundNumber round) override {
+  void keep_only(RunId run, RoundNumber oldest) override {
     std::vector<UploadKey> others;
     for (const auto& [key, upload] : uploads_) {
-      if (key.run != run || key.round != round) others.push_back(key);
+      if (key.run != run || key.round < oldest) others.push_back(key);
     }
     for (const UploadKey& key : others) drop(key);
   }

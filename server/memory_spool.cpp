@@ -54,9 +54,9 @@ class MemorySpool final : public UploadSpool {
 
   void drop(const UploadKey& key) override { uploads_.erase(key); }
 
-  void keep_only(RunId run, RoundNumber round) override {
+  void keep_only(RunId run, RoundNumber oldest) override {
     std::erase_if(uploads_, [&](const auto& entry) {
-      return entry.first.run != run || entry.first.round != round;
+      return entry.first.run != run || entry.first.round < oldest;
     });
   }
 

@@ -43,7 +43,7 @@ const Connection* Roster::find_device(ClientId client) const {
 
 void Roster::join_pool(Connection& connection, std::uint64_t num_examples) {
   if (connection.waiting()) {
-    pool_[connection.pool_index].candidate.num_examples = num_examples;
+    place_of(connection)[connection.pool_index].candidate.num_examples = num_examples;
     return;
   }
   connection.pool_index = pool_.size();
@@ -52,10 +52,31 @@ void Roster::join_pool(Connection& connection, std::uint64_t num_examples) {
 
 void Roster::leave_pool(Connection& connection) {
   if (!connection.waiting()) return;
-  pool_[connection.pool_index] = pool_.back();
-  pool_[connection.pool_index].connection->pool_index = connection.pool_index;
-  pool_.pop_back();
+  std::vector<Waiting>& place = place_of(connection);
+  place[connection.pool_index] = place.back();
+  place[connection.pool_index].connection->pool_index = connection.pool_index;
+  place.pop_back();
   connection.pool_index = Connection::kNotWaiting;
+  connection.resting = false;
+}
+
+void Roster::rest(Connection& connection) {
+  COVEY_ASSERT(connection.waiting());
+  if (connection.resting) return;
+  const Waiting waiting = pool_[connection.pool_index];
+  leave_pool(connection);
+  connection.resting = true;
+  connection.pool_index = resting_.size();
+  resting_.push_back(waiting);
+}
+
+void Roster::wake() {
+  for (const Waiting& waiting : resting_) {
+    waiting.connection->resting = false;
+    waiting.connection->pool_index = pool_.size();
+    pool_.push_back(waiting);
+  }
+  resting_.clear();
 }
 
 std::vector<Candidate> Roster::candidates() const {

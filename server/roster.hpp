@@ -20,8 +20,10 @@ struct Connection {
   ConnectionId id{};
   ClientId client{};
   Role role = Role::kDevice;
+  std::uint32_t variant = 0;             ///< of the plan that a device of its class is sent
   bool greeted = false;                  ///< a Hello was answered with Welcome
-  std::size_t pool_index = kNotWaiting;  ///< its place among the waiting
+  std::size_t pool_index = kNotWaiting;  ///< its place among the waiting, or those who rest
+  bool resting = false;                  ///< waits, but may not be drawn yet
   /// An upload whose slot was taken back while the device was sending: what is still in flight of
   /// it is nobody's fault and is ignored.
   std::optional<Digest> void_upload;
@@ -44,9 +46,15 @@ class Roster {
 
   void join_pool(Connection& connection, std::uint64_t num_examples);
   void leave_pool(Connection& connection);
+  /// One that waits is not in the pool until `wake`.
+  void rest(Connection& connection);
+  void wake();
 
   std::size_t connections() const { return connections_.size(); }
   std::size_t pool_size() const { return pool_.size(); }
+  std::size_t resting() const { return resting_.size(); }
+  /// One of the pool, index < pool_size(). Who that is depends on who came and went in which order.
+  Connection& pool_at(std::size_t index) { return *pool_[index].connection; }
   /// The pool, in no particular order. O(pool).
   std::vector<Candidate> candidates() const;
   /// Every connection in order of its id, so that a run's end replays alike. O(n log n).
@@ -59,7 +67,11 @@ class Roster {
     Candidate candidate;  // here and not behind the pointer: a draw reads the whole pool in a row
     Connection* connection = nullptr;
   };
+  std::vector<Waiting>& place_of(const Connection& connection) {
+    return connection.resting ? resting_ : pool_;
+  }
   std::vector<Waiting> pool_;
+  std::vector<Waiting> resting_;
 };
 
 }  // namespace covey::server

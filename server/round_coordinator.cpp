@@ -31,7 +31,15 @@ SelectionSizes round_sizes(const CoordinatorOptions& options) {
   if (options.config.privacy.max_participations > 0) {
     start_with_cohort(sizes, options.config.selection.over_selection);
   }
+  // Without cohorts a round needs the buffer's updates, each of another device.
+  if (options.config.asynchronous.enabled()) sizes.quorum = options.config.asynchronous.buffer;
   return sizes;
+}
+
+DeviceHistory::Limits limits_of(const RunConfig& config) {
+  const std::uint32_t a = config.privacy.max_participations;
+  const std::uint32_t b = config.selection.max_participations;
+  return {a == 0 || b == 0 ? std::max(a, b) : std::min(a, b), config.selection.min_rounds_between};
 }
 
 Duration at_least(Duration shortest, double configured_s) {
@@ -74,6 +82,7 @@ RoundCoordinator::State::State(CoordinatorOptions options_in, RunState state_in)
       times(options.config),
       sizes(round_sizes(options)),
       policy(selection_policy(options.config.selection.policy)),
+      remembers(needs_history(policy)),
       upload_window(std::min<std::uint64_t>(
           UINT32_MAX,
           kWindowChunks * std::max<std::uint64_t>(options.config.server.chunk_bytes, 1))),
@@ -82,26 +91,32 @@ RoundCoordinator::State::State(CoordinatorOptions options_in, RunState state_in)
       model(std::move(state_in.model)),
       model_digest(model.parameters.digest()),
       sent_digest(model.sent.digest()),
-      slots(options.config.selection.max_uploads) {
+      slots(options.config.selection.max_uploads),
+      buffer(options.config.asynchronous, sizes.goal),
+      history(limits_of(options.config), state_in.participations),
+      oort(options.config.selection) {
   metrics.round = committed;
   if (state_in.metrics) metrics = *state_in.metrics;
   last_accuracy = metrics.accuracy;
   last_loss = metrics.loss;
   privacy = std::move(state_in.privacy);
-  participations = std::move(state_in.participations);
 }
 
 RoundCoordinator::RoundCoordinator(CoordinatorOptions options, RunState state)
     : state_(std::make_unique<State>(std::move(options), std::move(state))) {}
 
 RoundCoordinator::~RoundCoordinator() = default;
+RoundCoordinator::RoundCoordinator(RoundCoordinator&&) noexcept = default;
+RoundCoordinator& RoundCoordinator::operator=(RoundCoordinator&&) noexcept = default;
 
 void RoundCoordinator::start(Time now, Actions& actions) {
+  state_->clock = now;
   state_->start(now, actions);
   state_->settle(now, actions);
 }
 
 void RoundCoordinator::handle(Time now, Event event, Actions& actions) {
+  state_->clock = now;
   std::visit([&](auto& e) { state_->on(now, e, actions); }, event);
   state_->settle(now, actions);
 }
@@ -119,7 +134,8 @@ std::string RoundCoordinator::status_json(Time now) const { return state_->statu
 // ---- selection and configuration
 
 void RoundCoordinator::State::start(Time now, Actions& actions) {
-  if (value_of(committed) == 0) return enter_selection(now);
+  buffer.metrics.started = now;
+  if (value_of(committed) == 0) return next_round(now, actions);
   // Behind the last committed round, whose evaluation may have been lost with the process.
   phase = Phase::kCommit;
   if (evaluation_due() && !metrics.accuracy) {
@@ -131,6 +147,10 @@ void RoundCoordinator::State::start(Time now, Actions& actions) {
 }
 
 void RoundCoordinator::State::settle(Time now, Actions& actions) {
+  if (asynchronous()) {
+    settle_step(now, actions);
+    return arm_timer(actions);
+  }
   if (summing()) {
     settle_sum(now, actions);
   } else if (phase == Phase::kReporting) {
@@ -140,6 +160,11 @@ void RoundCoordinator::State::settle(Time now, Actions& actions) {
   if (phase == Phase::kSelection) try_start(now, actions);
   if (reporting()) pump_uploads(actions);
   arm_timer(actions);
+}
+
+void RoundCoordinator::State::next_round(Time now, Actions& actions) {
+  if (asynchronous()) return begin_step(now, actions);
+  enter_selection(now);
 }
 
 void RoundCoordinator::State::enter_selection(Time opens) {
@@ -153,10 +178,11 @@ void RoundCoordinator::State::try_start(Time now, Actions& actions) {
     if (now < *selection_opens) return;
     selection_opens.reset();
   }
-  if (roster.pool_size() >= sizes.start_at) configure(now, actions);
+  if (roster.pool_size() >= start_at()) configure(now, actions);
 }
 
 void RoundCoordinator::State::selection_timed_out(Time now, Actions& actions) {
+  if (used_up(actions)) return;
   // A draw among fewer would take each with a larger probability than its privacy is counted with.
   const PrivacyConfig& config = options.config.privacy;
   const bool wait_for_all = privacy && config.amplification && policy == SelectionPolicy::kUniform;
@@ -185,23 +211,18 @@ void RoundCoordinator::State::configure(Time now, Actions& actions) {
   turned_away = 0;
   const std::size_t pool = roster.pool_size();
   goal = std::min(sizes.goal, pool);
-  const auto clients = draw_cohort(roster.candidates(),
-                                   cohort_size(goal, options.config.selection.over_selection, pool),
-                                   {options.selection_seed.value_or(options.config.seed), round(), attempt, policy,
-                                    options.config.selection.fraction_fit});
+  const auto clients =
+      draw(cohort_size(goal, options.config.selection.over_selection, pool));
   if (policy == SelectionPolicy::kPoisson) goal = std::max<std::size_t>(clients.size(), 1);
   quorum = std::min(sizes.quorum, clients.size());
-  cohort.begin(round(), clients, now);
+  new_version();
+  cohort.begin(version, clients, now);
   slots.clear();
   closing = false;
   metrics = RoundMetrics{};
   metrics.round = round();
   metrics.started = now;
   deadline = now + times.round_deadline;
-  round_plan = options.plan;
-  round_plan.learning_rate =
-      static_cast<float>(learning_rate_of(options.config, value_of(round())));  // by its schedule
-  if (privacy) round_plan.privacy = privacy->plan;
   begin_sum();
   actions.reserve(actions.size() + clients.size() + 2);
   actions.emplace_back(BeginSum{round()});
@@ -209,16 +230,30 @@ void RoundCoordinator::State::configure(Time now, Actions& actions) {
     Connection* connection = roster.find_device(member.client);
     COVEY_ASSERT(connection != nullptr);  // the pool holds live connections only
     roster.leave_pool(*connection);
+    member.variant = connection->variant;
     assign(now, member, *connection, actions);
   }
   phase = Phase::kReporting;
   liveness_at = now + times.silence();
 }
 
+/// The current model, and what the devices of the round in progress do with it.
+void RoundCoordinator::State::new_version() {
+  round_plan = options.plan;
+  round_plan.learning_rate =
+      static_cast<float>(learning_rate_of(options.config, value_of(round())));  // by its schedule
+  if (privacy) round_plan.privacy = privacy->plan;
+  auto made = std::make_shared<ModelVersion>(ModelVersion{round(), model, sent_digest, round_plan});
+  // Old versions stay for those who work on them: no more of them than is needed.
+  if (asynchronous() && !options.needs_base) made->model.parameters = {};
+  version = std::move(made);
+}
+
 // ---- reporting
 
 void RoundCoordinator::State::on(Time now, TimerFired&, Actions& actions) {
   timer.reset();
+  if (asynchronous()) return on_step_timer(now, actions);
   if (phase == Phase::kSelection && selection_at && *selection_at <= now) {
     selection_timed_out(now, actions);
   } else if (phase == Phase::kReporting && deadline && *deadline <= now) {
@@ -233,7 +268,7 @@ void RoundCoordinator::State::on(Time now, TimerFired&, Actions& actions) {
   }
 }
 
-void RoundCoordinator::State::check_liveness(Time now, Actions& actions) {
+void RoundCoordinator::State::close_stalled(Time now, Actions& actions) {
   for (const ClientId client : slots.stalled_since(now - times.stall())) {
     // Presumed dead: the device, if it lives, connects again and goes on at the byte where it
     // stopped.
@@ -244,6 +279,10 @@ void RoundCoordinator::State::check_liveness(Time now, Actions& actions) {
     actions.emplace_back(Close{connection->id});
     disconnect(*connection);
   }
+}
+
+void RoundCoordinator::State::check_liveness(Time now, Actions& actions) {
+  close_stalled(now, actions);
   const bool advertising =
       summing() && sum->step() == privacy::SecAggServer::Step::kAdvertise;
   const std::size_t here =
@@ -275,6 +314,7 @@ void RoundCoordinator::State::end_reporting(Actions& actions) {
     if (!member.undecided()) continue;
     withdraw(member);
     drop_upload(member, actions);
+    remember_missed(member);
   }
   slots.clear();
   closing = false;
@@ -301,10 +341,12 @@ void RoundCoordinator::State::close_reporting(Time now, Actions& actions) {
 void RoundCoordinator::State::arm_timer(Actions& actions) {
   std::optional<Time> earliest;
   for (const auto& due :
-       {selection_at, selection_opens, deadline, liveness_at, step_at, store_again}) {
+       {selection_at, selection_opens, deadline, liveness_at, step_at, store_again, step_due()}) {
     if (due && (!earliest || *due < *earliest)) earliest = due;
   }
   if (!earliest || earliest == timer) return;
+  // Assignments end all the time. A timer that fires too early is cheaper than one that is always set.
+  if (asynchronous() && timer && *timer <= *earliest) return;
   timer = earliest;
   actions.emplace_back(SetTimer{*earliest});
 }
@@ -319,8 +361,10 @@ std::string RoundCoordinator::State::status_json(Time now) const {
   status.attempt = attempt;
   status.connections = roster.connections();
   status.pool = roster.pool_size();
-  status.start_at = sizes.start_at;
-  if (cohort.round() == round()) {
+  status.start_at = start_at();
+  if (asynchronous()) {
+    add_step_status(status);
+  } else if (cohort.round() == round()) {
     status.selected = cohort.size();
     status.accepted = cohort.accepted();
     status.rejected = cohort.rejected();

@@ -1,5 +1,7 @@
 #include <fmt/format.h>
 
+#include <covey/server/standing.hpp>
+
 #include "round_coordinator_state.hpp"
 
 namespace covey::server {
@@ -9,12 +11,18 @@ namespace covey::server {
 CommitRound RoundCoordinator::State::commit_action() const {
   CommitRound commit{metrics, std::nullopt};
   if (candidate) commit.model = candidate->parameters;
-  if (candidate && options.config.privacy.max_participations > 0) {
-    for (const Member& member : cohort.members()) {
-      if (member.accepted()) commit.participants.push_back(member.client);
-    }
-  }
+  if (candidate && history.limits().max_participations > 0) commit.participants = counted();
   return commit;
+}
+
+/// Whose updates are in the round's sum, in order.
+std::vector<ClientId> RoundCoordinator::State::counted() const {
+  if (asynchronous()) return buffer.accepted;
+  std::vector<ClientId> clients;
+  for (const Member& member : cohort.members()) {
+    if (member.accepted()) clients.push_back(member.client);
+  }
+  return clients;
 }
 
 void RoundCoordinator::State::commit(Time now, std::optional<EncodedModel> new_model,
@@ -73,31 +81,27 @@ void RoundCoordinator::State::on(Time now, RoundStored& event, Actions& actions)
   if (!event.stored.ok()) return store_failed(now, event.stored.error(), actions);
   awaiting = Awaiting::kNothing;
   store_failures = 0;
-  announce_round_over(actions);
+  if (!asynchronous()) announce_round_over(actions);
   if (!candidate) {
     ++attempt;
-    cohort.clear();
     actions.emplace_back(PublishMetrics{metrics});
-    // A fleet that fails at once must not make the server abandon rounds as fast as it can.
-    if (phase != Phase::kStopping) enter_selection(now + times.heartbeat);
   } else {
-    for (const ClientId client : commit_action().participants) {
-      ++participations[client];
-      recheck_pool(client, actions);
-    }
     committed = round();
     attempt = 0;
     model = std::move(*candidate);
     candidate.reset();
     model_digest = model.parameters.digest();
     sent_digest = model.sent.digest();
+    last_round = metrics.ended - metrics.started;
+    remember_round(counted(), actions);
   }
   if (phase == Phase::kStopping) {
     if (metrics.committed) actions.emplace_back(PublishMetrics{metrics});
     finish({true, "stopped"}, RefusalReason::kShuttingDown, actions);
     return;
   }
-  if (!metrics.committed) return;
+  if (asynchronous()) step_stored(actions);
+  if (!metrics.committed) return try_again(now, actions);
   if (evaluation_due()) {
     awaiting = Awaiting::kEvaluation;
     actions.emplace_back(EvaluateModel{committed, model.parameters});
@@ -123,9 +127,15 @@ void RoundCoordinator::State::store_failed(Time now, const Error& error, Actions
 }
 
 bool RoundCoordinator::State::evaluation_due() const {
-  const RunConfig& config = options.config;
-  return options.evaluates && (value_of(committed) >= config.num_rounds ||
-                               value_of(committed) % std::max(config.eval_every, 1U) == 0);
+  return options.evaluates && server::evaluation_due(options.config, committed);
+}
+
+/// The round in progress once more, behind an attempt that changed nothing.
+void RoundCoordinator::State::try_again(Time now, Actions& actions) {
+  if (asynchronous()) return begin_step(now, actions);
+  cohort.clear();
+  // A fleet that fails at once must not make the server abandon rounds as fast as it can.
+  enter_selection(now + times.heartbeat);
 }
 
 void RoundCoordinator::State::announce_round_over(Actions& actions) {
@@ -167,7 +177,7 @@ void RoundCoordinator::State::go_on(Time now, Actions& actions) {
                               privacy->spent.epsilon_next, privacy->spent.delta)},
            RefusalReason::kRunFinished, actions);
   } else {
-    enter_selection(now);
+    next_round(now, actions);
   }
 }
 
@@ -207,6 +217,9 @@ void RoundCoordinator::State::dismiss_everyone(RefusalReason reason, const std::
   store_again.reset();
   slots.clear();
   cohort.clear();
+  buffer.in_flight.clear();
+  buffer.away.clear();
+  buffer.ready.clear();
   for (const ConnectionId id : roster.connection_ids()) {
     send(id, Refusal{reason, text}, actions);
     actions.emplace_back(Close{id});

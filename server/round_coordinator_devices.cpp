@@ -2,6 +2,7 @@
 
 #include <cctype>
 #include <covey/assert.hpp>
+#include <covey/server/plan_variants.hpp>
 #include <string_view>
 
 #include "round_coordinator_state.hpp"
@@ -46,9 +47,11 @@ void RoundCoordinator::State::on(Time, DeviceGone& event, Actions&) {
 
 void RoundCoordinator::State::disconnect(Connection& connection) {
   if (connection.role == Role::kDevice) {
+    remember_presence(connection, false);
     if (Member* member = cohort.find(connection.client)) {
       member->connection.reset();
       withdraw(*member);
+      if (asynchronous()) went_away(*member);
     }
   }
   roster.remove(connection.id);
@@ -127,81 +130,70 @@ void RoundCoordinator::State::on_message(Time now, Connection& connection, Check
     refuse(connection, farewell, "the run is over", actions);
     return;
   }
+  if (options.variants) {
+    connection.variant = options.variants->number_of(message.conditions.device_class);
+  }
   if (Member* member = cohort.find(connection.client)) {
     // Whatever the device was doing on this connection, it has put it down.
     withdraw(*member);
     member->connection.reset();
     const bool reports = member->undecided() && reporting() && !member->left_sum;
     if (reports || in_sum(*member)) {
+      remember_presence(connection, true);
       assign(now, *member, connection, actions);
       return;
     }
   }
+  if (asynchronous() && sent_away(connection, actions)) return;
   if (shut_out(connection, actions)) return;
   const DeviceConditions& conditions = message.conditions;
-  if (auto reason = ineligible(conditions)) {
+  const auto reason = ineligible(conditions, connection.variant);
+  remember_presence(connection, !reason);
+  if (reason) {
     roster.leave_pool(connection);
-    send(connection.id, RetryLater{times.busy, std::move(*reason)}, actions);
+    send(connection.id, RetryLater{times.busy, *reason}, actions);
     return;
   }
-  if (!connection.waiting() && roster.pool_size() >= options.config.selection.max_waiting) {
+  const std::size_t waiting = roster.pool_size() + roster.resting();
+  if (!connection.waiting() && waiting >= options.config.selection.max_waiting) {
     ++turned_away;
     send(connection.id, RetryLater{full_pool_window(), "enough devices are waiting"}, actions);
     return;
   }
   roster.join_pool(connection, conditions.num_examples);
+  if (asynchronous() && rests(connection.client)) roster.rest(connection);
   send(connection.id, Waiting{}, actions);
 }
 
 void RoundCoordinator::State::assign(Time now, Member& member, Connection& connection,
                                      Actions& actions) {
   member.connection = connection.id;
-  const Duration left = deadline ? std::max(*deadline - now, Duration(0)) : Duration(0);
+  const ModelVersion& task = *member.version;
+  const std::optional<Time> until = asynchronous() ? std::optional(member.deadline) : deadline;
+  const Duration left = until ? std::max(*until - now, Duration(0)) : Duration(0);
+  const SharedBytes& blob = task.model.sent_to(member.variant);
   send(connection.id,
-       Assignment{run, round(), round_plan, sent_digest, model.sent.size(), left, aggregation},
+       Assignment{run, member.round,
+                  member.variant == 0 ? task.plan : (*options.variants)[member.variant].plan_of(task.plan),
+                  blob.digest(), blob.size(), left, aggregation},
        actions);
 }
 
-/// Whether this device may not be drawn any more; then it is told so.
-bool RoundCoordinator::State::shut_out(Connection& connection, Actions& actions) {
-  std::string reason;
-  if (barred.contains(connection.client)) {
-    reason = "this device's shares kept a sum from being unmasked";
-  } else if (exhausted(connection.client)) {
-    reason = "this device took part as often as privacy.max-participations lets it";
-  } else {
-    return false;
-  }
-  roster.leave_pool(connection);
-  send(connection.id, RetryLater{times.busy, std::move(reason)}, actions);
-  return true;
-}
-
-/// A device checks in again as soon as its update is accepted, which may be before it is known that this
-/// was its last.
-void RoundCoordinator::State::recheck_pool(ClientId client, Actions& actions) {
-  Connection* connection = roster.find_device(client);
-  if (connection != nullptr && connection->waiting()) shut_out(*connection, actions);
-}
-
-bool RoundCoordinator::State::exhausted(ClientId client) const {
-  const std::uint32_t limit = options.config.privacy.max_participations;
-  if (limit == 0) return false;
-  const auto found = participations.find(client);
-  return found != participations.end() && found->second >= limit;
-}
-
 std::optional<std::string> RoundCoordinator::State::ineligible(
-    const DeviceConditions& conditions) const {
+    const DeviceConditions& conditions, std::uint32_t variant) const {
   const SelectionConfig& selection = options.config.selection;
+  const std::string& precision =
+      variant == 0 ? options.plan.precision : (*options.variants)[variant].precision;
+  const std::string& compressor =
+      variant == 0 ? options.plan.compressor : (*options.variants)[variant].compressor;
   if (conditions.num_examples == 0) return "the device has no examples";
   if (selection.require_charging && !conditions.charging) return "the device is not charging";
   if (selection.require_unmetered && conditions.metered) return "the network is metered";
-  if (!contains(conditions.precisions, options.plan.precision)) {
-    return fmt::format("the device cannot train in {}", options.plan.precision);
+  if (!contains(conditions.precisions, precision)) {
+    return fmt::format("the device cannot train in {}", precision);
   }
-  if (!contains(conditions.compressors, options.plan.compressor)) {
-    return fmt::format("the device cannot encode updates as {}", options.plan.compressor);
+  if (!contains(conditions.compressors, compressor)) {
+    return fmt::format("the device cannot encode updates as {}", compressor);
   }
   return std::nullopt;
 }
@@ -220,13 +212,13 @@ RetryWindow RoundCoordinator::State::full_pool_window() const {
 
 void RoundCoordinator::State::on_message(Time, Connection& connection, BlobRequest& message,
                                          Actions& actions) {
-  const SharedBytes& blob = model.sent;
   const Member* member = cohort.find(connection.client);
   const bool selected = phase == Phase::kReporting && member != nullptr && member->undecided();
-  if (!selected || message.blob != sent_digest) {  // a device that is merely late is no enemy
-    send(connection.id, BlobMissing{message.blob}, actions);
+  if (!selected || message.blob != member->version->model.sent_to(member->variant).digest()) {
+    send(connection.id, BlobMissing{message.blob}, actions);  // merely late is no enemy
     return;
   }
+  const SharedBytes& blob = member->version->model.sent_to(member->variant);
   if (message.length == 0 || message.offset >= blob.size()) {
     refuse(connection, RefusalReason::kProtocol,
            fmt::format("a request for {} bytes at offset {} of a blob of {} bytes", message.length,
@@ -237,7 +229,7 @@ void RoundCoordinator::State::on_message(Time, Connection& connection, BlobReque
   const std::uint64_t longest =
       std::min<std::uint64_t>(std::max(options.config.server.chunk_bytes, 1U), message.length);
   const std::uint64_t length = std::min<std::uint64_t>(longest, blob.size() - message.offset);
-  metrics.bytes_down += length;
+  figures().bytes_down += length;
   send(connection.id,
        BlobChunk{
            message.blob, message.offset,
@@ -248,7 +240,7 @@ void RoundCoordinator::State::on_message(Time, Connection& connection, BlobReque
 void RoundCoordinator::State::on_message(Time, Connection& connection, Progress& message,
                                          Actions& actions) {
   const Member* member = cohort.find(connection.client);
-  const bool wanted = message.run == run && message.round == cohort.round() && member != nullptr &&
+  const bool wanted = message.run == run && member != nullptr && message.round == member->round &&
                       ((reporting() && member->undecided()) || in_sum(*member));
   send(connection.id, ProgressReply{message.run, message.round, wanted}, actions);
 }
@@ -257,7 +249,7 @@ void RoundCoordinator::State::on_message(Time, Connection& connection, Decline& 
                                          Actions& actions) {
   Member* member = cohort.find(connection.client);
   if (member == nullptr || !(reporting() || in_sum(*member))) return;
-  if (message.run != run || message.round != cohort.round()) return;
+  if (message.run != run || message.round != member->round) return;
   const std::string said = fmt::format("client {} declined round {}: {}",
                                        value_of(connection.client), value_of(message.round),
                                        printable(message.reason));
@@ -273,6 +265,7 @@ void RoundCoordinator::State::on_message(Time, Connection& connection, Decline& 
   drop_upload(*member, actions);
   member->connection.reset();
   cohort.decide(*member, MemberState::kLeft);
+  if (asynchronous()) decided(*member);
   actions.emplace_back(Note{said});
 }
 

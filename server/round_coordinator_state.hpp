@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <covey/server/round_coordinator.hpp>
+#include <deque>
 #include <map>
+#include <memory>
 #include <optional>
 #include <set>
 #include <string>
@@ -10,7 +12,10 @@
 
 #include "cohort.hpp"
 #include "cohort_selection.hpp"
+#include "device_history.hpp"
+#include "oort_selection.hpp"
 #include "roster.hpp"
+#include "status.hpp"
 #include "upload_slots.hpp"
 
 namespace covey::server {
@@ -18,7 +23,9 @@ namespace covey::server {
 /// The coordinator's insides: round_coordinator.cpp has the phases up to the closing of a round,
 /// round_coordinator_commit.cpp what follows and the end of the run, round_coordinator_devices.cpp
 /// what a connection says, round_coordinator_uploads.cpp how an update comes in,
-/// round_coordinator_sum.cpp the steps of a secure sum around that.
+/// round_coordinator_sum.cpp the steps of a secure sum around that,
+/// round_coordinator_history.cpp who may be drawn, and what is remembered for that,
+/// round_coordinator_asynchronous.cpp what is otherwise where there are no cohorts.
 struct RoundCoordinator::State {
   /// The run file's figures as the state machine uses them.
   struct Times {
@@ -36,12 +43,40 @@ struct RoundCoordinator::State {
     Duration stall() const { return silence() + chunk; }
   };
 
+  /// Asynchronous aggregation, beside the cohort of those who are at work.
+  struct Buffer {
+    struct InFlight {
+      ClientId client{};
+      RoundNumber round{};
+      Time deadline{};
+    };
+
+    explicit Buffer(const AsynchronousConfig& config, std::size_t selection_goal);
+
+    const std::size_t size;         ///< K; 0: rounds are synchronous
+    const std::size_t concurrency;  ///< devices at work at a time
+    const std::uint32_t max_staleness;
+
+    /// Assignments whose update is not here yet, by ticket, which is also by round and by deadline.
+    std::map<std::uint64_t, InFlight> in_flight;
+    std::uint64_t next_ticket = 1;
+    std::uint64_t draws = 0;                        ///< of this round
+    std::deque<std::pair<Time, ClientId>> away;     ///< lost their connection then; some are back
+    std::deque<ClientId> ready;                     ///< wait to be judged, or did
+    std::size_t judging = 0;                        ///< JudgeUpdate not answered yet
+    std::uint64_t sum = 1;                          ///< names the sum at hand
+    std::vector<ClientId> accepted;                 ///< in it
+    std::vector<ClientId> decided, decided_before;  ///< during it and the one before
+    RoundMetrics metrics;                           ///< of the round in progress
+  };
+
   State(CoordinatorOptions options_in, RunState state_in);
 
   const CoordinatorOptions options;
   const Times times;
   const SelectionSizes sizes;
   const SelectionPolicy policy;
+  const bool remembers;               ///< the policy asks for what devices did so far
   const std::uint64_t upload_window;  ///< bytes a device may send ahead
 
   const RunId run;
@@ -58,6 +93,9 @@ struct RoundCoordinator::State {
   Roster roster;
   Cohort cohort;
   UploadSlots slots;
+  std::shared_ptr<const ModelVersion> version;  ///< what devices are given now
+  Time clock{};                                 ///< of the event at hand
+  Buffer buffer;
 
   // The round in progress is committed + 1.
   std::uint32_t attempt = 0;      ///< abandoned attempts of it
@@ -78,7 +116,9 @@ struct RoundCoordinator::State {
   AggregationId aggregation;    ///< this attempt's name
   std::size_t faults_told = 0;  ///< of sum->faults()
   std::size_t revealed_before = 0;  ///< members that keep out: they revealed shares in this round before
-  std::map<ClientId, std::uint32_t> participations;  ///< where they are limited
+  DeviceHistory history;        ///< what policy and limits ask for
+  OortPreferences oort;
+  Duration last_round{};        ///< how long the last committed one took
   std::set<ClientId> barred;    ///< dealt shares that do not fit together: out of the run
 
   // Internal deadlines; the one timer stands at the earliest.
@@ -95,6 +135,9 @@ struct RoundCoordinator::State {
   RoundNumber round() const { return next(committed); }
   bool over() const { return phase == Phase::kStopping || phase == Phase::kFinished; }
   bool reporting() const { return phase == Phase::kReporting && !closing; }
+  bool asynchronous() const { return buffer.size > 0; }
+  /// Of the round that what happens now belongs to: `metrics` may be those of one that is ending.
+  RoundMetrics& figures() { return asynchronous() ? buffer.metrics : metrics; }
   bool summing() const { return phase == Phase::kReporting && sum.has_value(); }
 
   // ---- phases: round_coordinator.cpp
@@ -102,12 +145,15 @@ struct RoundCoordinator::State {
   /// After every event: whatever has become due without a deadline, then the timer. O(1) when
   /// nothing.
   void settle(Time now, Actions& actions);
+  void next_round(Time now, Actions& actions);
   void enter_selection(Time opens);
   void try_start(Time now, Actions& actions);
   void selection_timed_out(Time now, Actions& actions);
   void configure(Time now, Actions& actions);
+  void new_version();
   void on(Time now, TimerFired& event, Actions& actions);
   void check_liveness(Time now, Actions& actions);
+  void close_stalled(Time now, Actions& actions);
   std::size_t reports_needed() const;
   void close_reporting(Time now, Actions& actions);
   void end_reporting(Actions& actions);
@@ -120,8 +166,10 @@ struct RoundCoordinator::State {
   void note_privacy(PrivacyStatus status);
   void on(Time now, RoundStored& event, Actions& actions);
   CommitRound commit_action() const;
+  std::vector<ClientId> counted() const;
   void store_failed(Time now, const Error& error, Actions& actions);
   bool evaluation_due() const;
+  void try_again(Time now, Actions& actions);
   void announce_round_over(Actions& actions);
   void on(Time now, ModelEvaluated& event, Actions& actions);
   void complete_round(Time now, Actions& actions);
@@ -147,10 +195,8 @@ struct RoundCoordinator::State {
   void on_message(Time now, Connection& connection, Decline& message, Actions& actions);
   void on_message(Time now, Connection& connection, StatusRequest& message, Actions& actions);
   void assign(Time now, Member& member, Connection& connection, Actions& actions);
-  std::optional<std::string> ineligible(const DeviceConditions& conditions) const;
-  bool exhausted(ClientId client) const;
-  bool shut_out(Connection& connection, Actions& actions);
-  void recheck_pool(ClientId client, Actions& actions);
+  std::optional<std::string> ineligible(const DeviceConditions& conditions,
+                                        std::uint32_t variant) const;
   RetryWindow full_pool_window() const;
 
   // ---- the secure sum: round_coordinator_sum.cpp
@@ -176,6 +222,18 @@ struct RoundCoordinator::State {
   void on_message(Time now, Connection& connection, ConfirmSurvivors& message, Actions& actions);
   void on_message(Time now, Connection& connection, Unmask& message, Actions& actions);
 
+  // ---- who may be drawn, and what is remembered of it: round_coordinator_history.cpp
+  std::size_t start_at() const;
+  std::vector<ClientId> draw(std::size_t count) const;
+  bool used_up(Actions& actions);
+  bool shut_out(Connection& connection, Actions& actions);
+  void recheck_pool(ClientId client, Actions& actions);
+  RetryWindow rest_window(ClientId client) const;
+  void remember_presence(const Connection& connection, bool here);
+  void remember_report(const Member& member);
+  void remember_missed(const Member& member);
+  void remember_round(const std::vector<ClientId>& clients, Actions& actions);
+
   // ---- updates: round_coordinator_uploads.cpp
   void on_message(Time now, Connection& connection, Report& message, Actions& actions);
   void on_message(Time now, Connection& connection, BlobChunk& message, Actions& actions);
@@ -186,16 +244,40 @@ struct RoundCoordinator::State {
   void pump_uploads(Actions& actions);
   void begin_upload(Time now, Member& member, Upload& upload, std::uint64_t offset,
                     Actions& actions);
+  void uploaded(Member& member, Actions& actions);
   void withdraw(Member& member);
   void drop_upload(const Member& member, Actions& actions) const;
   void judge(Member& member, Actions& actions);
+  void judged();
   void upload_failed(Member& member, const std::string& what, Actions& actions);
   void accept(Member& member, Actions& actions);
   void reject(Member& member, RejectReason reason, std::string text, Actions& actions);
   void send_rejection(ConnectionId connection, const Report& report, RejectReason reason,
                       std::string text, Actions& actions) const;
-  std::optional<std::pair<RejectReason, std::string>> fault_of(const Report& report) const;
+  std::optional<std::pair<RejectReason, std::string>> fault_of(const Member& member,
+                                                                const Report& report) const;
   UploadKey key_of(const Member& member) const;
+
+  // ---- no cohorts: round_coordinator_asynchronous.cpp
+  void begin_step(Time now, Actions& actions);
+  void settle_step(Time now, Actions& actions);
+  void hand_out(Time now, Actions& actions);
+  void judge_ready(Actions& actions);
+  void apply_buffer(Time now, Actions& actions);
+  void step_stored(Actions& actions);
+  void expire(Actions& actions);
+  void on_step_timer(Time now, Actions& actions);
+  std::optional<Time> step_due() const;
+  void add_step_status(Status& status) const;
+  void give_up(Member& member, Actions& actions);
+  void decided(Member& member);
+  void went_away(Member& member);
+  void back_to_work(Member& member);
+  bool rests(ClientId client);
+  void turn_away(Member& member, Actions& actions);
+  bool sent_away(Connection& connection, Actions& actions);
+  std::uint32_t staleness_of(RoundNumber round) const;
+  RoundNumber oldest_wanted() const;
 
   void send(ConnectionId connection, ServerMessage message, Actions& actions) const {
     actions.emplace_back(Send{connection, std::move(message)});

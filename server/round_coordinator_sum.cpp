@@ -137,6 +137,7 @@ void RoundCoordinator::State::miss(Member& member, Actions& actions) {
   withdraw(member);
   drop_upload(member, actions);
   cohort.decide(member, MemberState::kMissed);
+  member.lost = !member.connection;
   sum->leave(member.client);
   if (!member.connection) return;
   send(*member.connection, RoundOver{run, cohort.round(), times.retry}, actions);

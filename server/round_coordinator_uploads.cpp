@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <covey/assert.hpp>
+#include <covey/server/plan_variants.hpp>
 
 #include "round_coordinator_state.hpp"
 
@@ -18,8 +19,13 @@ void RoundCoordinator::State::on_message(Time, Connection& connection, Report& m
   if (message.round > round()) return turn_down(RejectReason::kForeign, "the round has not begun");
   // The last cohort is remembered until the next is drawn, so that a device whose answer was lost
   // still gets it after the round has closed.
-  if (message.round != cohort.round()) return turn_down(RejectReason::kLate, "the round is over");
   Member* member = cohort.find(connection.client);
+  if (asynchronous() && (member == nullptr || member->round != message.round)) {
+    return turn_down(RejectReason::kLate, "the device has no such assignment any more");
+  }
+  if (!asynchronous() && message.round != cohort.round()) {
+    return turn_down(RejectReason::kLate, "the round is over");
+  }
   if (member == nullptr) {
     return turn_down(RejectReason::kForeign, "the device was not selected in this round");
   }
@@ -47,6 +53,7 @@ void RoundCoordinator::State::on_message(Time, Connection& connection, Report& m
     case MemberState::kQueued:
     case MemberState::kOpening:
     case MemberState::kUploading:
+    case MemberState::kReady:
       break;
   }
   if (!reporting()) {
@@ -58,7 +65,7 @@ void RoundCoordinator::State::on_message(Time, Connection& connection, Report& m
     // Asked about an earlier attempt at this round by a device that was drawn again meanwhile, say.
     return turn_down(RejectReason::kLate, "no masked update was asked for in this step of the sum");
   }
-  if (auto fault = fault_of(message)) {
+  if (auto fault = fault_of(*member, message)) {
     member->connection = connection.id;
     reject(*member, fault->first, std::move(fault->second), actions);
     return;
@@ -67,11 +74,14 @@ void RoundCoordinator::State::on_message(Time, Connection& connection, Report& m
 }
 
 std::optional<std::pair<RejectReason, std::string>> RoundCoordinator::State::fault_of(
-    const Report& report) const {
-  if (report.blob_size != options.update_size) {
+    const Member& member, const Report& report) const {
+  const PlanVariant* variant = member.variant == 0 ? nullptr : &(*options.variants)[member.variant];
+  const std::uint64_t size = variant == nullptr ? options.update_size : variant->update_size();
+  if (report.blob_size != size) {
+    const std::string& encoding = variant == nullptr ? options.plan.compressor : variant->compressor;
     return std::pair(RejectReason::kWrongSize,
                      fmt::format("the update has {} bytes, as {} an update of this model has {}",
-                                 report.blob_size, options.plan.compressor, options.update_size));
+                                 report.blob_size, encoding, size));
   }
   if (report.scalars.size() != options.num_scalars) {
     return std::pair(
@@ -109,6 +119,10 @@ void RoundCoordinator::State::take_report(Member& member, Connection& connection
     }
     case MemberState::kQueued:
       return;
+    case MemberState::kReady:
+      if (same) return;
+      back_to_work(member);
+      break;
     default:
       break;
   }
@@ -128,11 +142,15 @@ void RoundCoordinator::State::pump_uploads(Actions& actions) {
     upload.connection = member->connection;
     member->state = MemberState::kOpening;
     ++outstanding;
-    actions.emplace_back(OpenUpload{upload.key, upload.size});
+    actions.emplace_back(OpenUpload{upload.key, upload.size, oldest_wanted()});
   }
 }
 
 void RoundCoordinator::State::on(Time now, UploadOpened& event, Actions& actions) {
+  if (slots.release_abandoned(event.key)) {
+    --outstanding;
+    return;
+  }
   Upload* upload = slots.find(event.key.client);
   if (upload == nullptr || upload->opened || upload->key != event.key) return;
   --outstanding;
@@ -171,7 +189,7 @@ void RoundCoordinator::State::begin_upload(Time now, Member& member, Upload& upl
   upload.next = offset;
   upload.last_chunk = now;
   if (upload.complete()) {  // all bytes came before an interruption
-    judge(member, actions);
+    uploaded(member, actions);
     return;
   }
   Connection* connection = roster.find(*upload.connection);
@@ -197,7 +215,7 @@ void RoundCoordinator::State::on_message(Time now, Connection& connection, BlobC
   upload->last_chunk = now;
   actions.emplace_back(WriteUpload{upload->key, message.offset, std::move(message.payload)});
   if (upload->complete()) {
-    judge(*cohort.find(connection.client), actions);
+    uploaded(*cohort.find(connection.client), actions);
   } else if (upload->wants_grant(upload_window)) {
     send(connection.id, upload->grant(upload_window), actions);
   }
@@ -208,6 +226,11 @@ void RoundCoordinator::State::withdraw(Member& member) {
     slots.dequeue(member.client);
     member.state = MemberState::kWorking;
   } else if (member.state == MemberState::kOpening) {
+    if (asynchronous()) {  // the member may be gone before it is answered
+      slots.abandon(member.client);
+      member.state = MemberState::kWorking;
+      return;
+    }
     slots.find(member.client)->connection.reset();  // the slot is given back when it is answered
   } else if (member.state == MemberState::kUploading) {
     const Upload& upload = *slots.find(member.client);
@@ -221,18 +244,38 @@ void RoundCoordinator::State::withdraw(Member& member) {
 
 // ---- judgement
 
-void RoundCoordinator::State::judge(Member& member, Actions& actions) {
+void RoundCoordinator::State::uploaded(Member& member, Actions& actions) {
   slots.release(member.client);
+  if (!asynchronous()) return judge(member, actions);
+  member.state = MemberState::kReady;
+  buffer.in_flight.erase(member.ticket);
+  buffer.ready.push_back(member.client);
+}
+
+void RoundCoordinator::State::judge(Member& member, Actions& actions) {
   member.state = MemberState::kJudging;
   ++outstanding;
-  actions.emplace_back(JudgeUpdate{key_of(member), *member.report});
+  JudgeUpdate action{key_of(member), *member.report};
+  action.variant = member.variant;
+  if (asynchronous()) {
+    ++buffer.judging;
+    action.staleness = member.staleness = staleness_of(member.round);
+    if (options.needs_base) action.base = member.version->model.parameters;
+  }
+  actions.emplace_back(std::move(action));
+}
+
+/// A JudgeUpdate was answered.
+void RoundCoordinator::State::judged() {
+  --outstanding;
+  if (asynchronous()) --buffer.judging;
 }
 
 void RoundCoordinator::State::on(Time, UpdateJudged& event, Actions& actions) {
   Member* member = cohort.find(event.key.client);
   if (member == nullptr || member->state != MemberState::kJudging) return;
   if (event.key != key_of(*member)) return;
-  --outstanding;
+  judged();
   if (!event.rejection) {
     accept(*member, actions);
     return;
@@ -242,7 +285,7 @@ void RoundCoordinator::State::on(Time, UpdateJudged& event, Actions& actions) {
     upload_failed(*member, text, actions);
     return;
   }
-  metrics.bytes_up += member->report->blob_size;
+  figures().bytes_up += member->report->blob_size;
   reject(*member, reason, std::move(text), actions);
 }
 
@@ -250,7 +293,7 @@ void RoundCoordinator::State::on(Time, UploadFailed& event, Actions& actions) {
   Member* member = cohort.find(event.key.client);
   if (member == nullptr || !member->report || event.key != key_of(*member)) return;
   if (member->state == MemberState::kJudging) {
-    --outstanding;
+    judged();
   } else if (member->state != MemberState::kUploading) {
     return;
   }
@@ -261,10 +304,11 @@ void RoundCoordinator::State::upload_failed(Member& member, const std::string& w
                                             Actions& actions) {
   actions.emplace_back(
       Note{fmt::format("the update of client {} for round {} could not be stored: {}",
-                       value_of(member.client), value_of(round()), what)});
+                       value_of(member.client), value_of(member.round), what)});
   withdraw(member);
   drop_upload(member, actions);
   member.state = MemberState::kWorking;  // not the device's fault: it may report again
+  if (asynchronous()) back_to_work(member);
   const Report report = std::move(*member.report);
   member.report.reset();
   if (!member.connection) return;
@@ -274,15 +318,17 @@ void RoundCoordinator::State::upload_failed(Member& member, const std::string& w
 
 void RoundCoordinator::State::accept(Member& member, Actions& actions) {
   drop_upload(member, actions);
-  metrics.bytes_up += member.report->blob_size;
+  figures().bytes_up += member.report->blob_size;
   cohort.decide(member, MemberState::kAccepted);
+  remember_report(member);
+  if (asynchronous()) decided(member);
   if (summing()) {  // it is still needed to unmask
     sum->add_masked_input(member.client);
     if (member.left_sum) leave_sum(member);
     return;
   }
   if (!member.connection) return;
-  send(*member.connection, ReportAccepted{run, cohort.round(), times.retry}, actions);
+  send(*member.connection, ReportAccepted{run, member.round, times.retry}, actions);
   member.connection.reset();
 }
 
@@ -291,15 +337,16 @@ void RoundCoordinator::State::reject(Member& member, RejectReason reason, std::s
   withdraw(member);
   drop_upload(member, actions);
   actions.emplace_back(Note{fmt::format("update of client {} rejected in round {}: {}: {}",
-                                        value_of(member.client), value_of(cohort.round()),
+                                        value_of(member.client), value_of(member.round),
                                         to_string(reason), text)});
   cohort.decide(member, MemberState::kRejected);
+  if (asynchronous()) decided(member);
   if (summing()) sum->leave(member.client);
   member.rejection = reason;
   member.rejection_text = text;
   if (!member.connection) return;
   send(*member.connection,
-       ReportRejected{run, cohort.round(), reason, std::move(text), times.retry}, actions);
+       ReportRejected{run, member.round, reason, std::move(text), times.retry}, actions);
   member.connection.reset();
 }
 
@@ -317,7 +364,7 @@ void RoundCoordinator::State::send_rejection(ConnectionId connection, const Repo
 }
 
 UploadKey RoundCoordinator::State::key_of(const Member& member) const {
-  return {run, cohort.round(), member.client, member.report->blob};
+  return {run, member.round, member.client, member.report->blob};
 }
 
 }  // namespace covey::server

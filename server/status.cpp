@@ -36,6 +36,11 @@ std::string to_json(const Status& status) {
   };
   if (!status.secure_step.empty()) json["secure_step"] = status.secure_step;
   if (status.epsilon) json["epsilon"] = *status.epsilon;
+  if (status.buffer > 0) {
+    json["asynchronous"] = {{"buffer", status.buffer},
+                            {"at_work", status.at_work},
+                            {"oldest_staleness", status.oldest_staleness}};
+  }
   return json.dump();
 }
 

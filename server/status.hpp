@@ -33,6 +33,11 @@ struct Status {
   std::optional<double> deadline_s;  ///< until the round's deadline
   std::string secure_step;           ///< of a secure sum: "advertise", ...; else empty
   std::optional<double> epsilon;     ///< spent so far
+  // Asynchronous aggregation. `selected` are then those at work and those whose part in the round in
+  // progress has ended.
+  std::size_t buffer = 0;  ///< updates that a round takes; 0: rounds are synchronous
+  std::size_t at_work = 0;
+  std::uint32_t oldest_staleness = 0;  ///< of the models that devices are at work on
 };
 
 /// One JSON object, in one line.

@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 #include <covey/server/update_pipeline.hpp>
+#include <covey/strategies/staleness.hpp>
 #include <exception>
 
 namespace covey::server {
@@ -118,6 +119,8 @@ Result<UpdatePipeline> UpdatePipeline::make(std::unique_ptr<strategies::Strategy
         fmt::format("the strategy '{}' derives from neither SumStrategy nor IndividualStrategy",
                     strategy->name()));
   }
+  COVEY_ASSERT(format.variants == nullptr || (!format.sum && !format.privacy.enabled()) ||
+               !format.variants->has_parts());
   if (format.sum && pipeline.sum_strategy_ == nullptr) {
     return invalid_argument(
         fmt::format("strategy {} must see each update, and secure aggregation shows only their sum; "
@@ -144,6 +147,8 @@ void UpdatePipeline::begin(RoundNumber round) {
   sum_.clear();
   weight_ = {};
   scalars_.assign(format_.reported_scalars(strategy_->num_scalars()), {});
+  const bool has_parts = format_.variants != nullptr && format_.variants->has_parts();
+  variant_weights_.assign(has_parts ? format_.variants->size() : 0, {});
   kept_.clear();
   std::ranges::fill(packed_sum_, 0);
   unmasked_ = false;
@@ -181,25 +186,40 @@ std::optional<UpdatePipeline::Rejection> UpdatePipeline::check_report(ClientId c
   return std::nullopt;
 }
 
-/// The caller compared the sizes.
-Result<std::span<const float>> UpdatePipeline::view(const SharedBytes& bytes) {
-  if (format_.update == Encoding::kFp32 && aligned_for_float(bytes)) return as_floats(bytes);
+/// The update as a vector of the whole model. The caller compared the sizes.
+Result<std::span<const float>> UpdatePipeline::view(const SharedBytes& bytes,
+                                                    std::uint32_t number) {
+  const PlanVariant* variant = number == 0 ? nullptr : &(*format_.variants)[number];
+  const Encoding encoding = variant == nullptr ? format_.update : variant->update;
+  const bool whole = variant == nullptr || variant->whole();
+  if (whole && encoding == Encoding::kFp32 && aligned_for_float(bytes)) return as_floats(bytes);
   if (decoded_.size() != format_.layout.size()) decoded_ = ParameterVector(format_.layout.size());
-  COVEY_TRY(decode(format_.update, format_.layout, bytes.span(), decoded_.span()));
+  if (whole) {
+    COVEY_TRY(decode(encoding, format_.layout, bytes.span(), decoded_.span()));
+    return std::span<const float>(decoded_.span());
+  }
+  const std::size_t size = variant->layout.size();
+  if (part_.size() < size) part_ = ParameterVector(size);
+  const std::span<float> part = part_.span().first(size);
+  COVEY_TRY(decode(encoding, variant->layout, bytes.span(), part));
+  variant->scatter(part, decoded_.span());
   return std::span<const float>(decoded_.span());
 }
 
 std::optional<UpdatePipeline::Rejection> UpdatePipeline::check_bytes(
-    const Report& report, const SharedBytes& bytes) const {
-  const std::size_t expected = format_.update_size();
+    const JudgeUpdate& action, const SharedBytes& bytes) const {
+  const Report& report = action.report;
+  const PlanVariant* variant = action.variant == 0 ? nullptr : &(*format_.variants)[action.variant];
+  const std::size_t expected = variant == nullptr ? format_.update_size() : variant->update_size();
+  const Encoding encoding = variant == nullptr ? format_.update : variant->update;
   if (bytes.size() != expected || report.blob_size != expected) {
     return Rejection{
         RejectReason::kWrongSize,
         fmt::format("the update has {} bytes (announced: {}), as {} an update of this model has {}",
                     bytes.size(), report.blob_size,
-                    format_.sum ? "a masked sum" : to_string(format_.update), expected)};
+                    format_.sum ? "a masked sum" : to_string(encoding), expected)};
   }
-  if (const Digest digest = sha256(bytes.span()); digest != report.blob) {
+  if (const Digest digest = bytes.digest(); digest != report.blob) {
     return Rejection{RejectReason::kMalformed,
                      fmt::format("the update's SHA-256 is {}, announced was {}", digest.hex(),
                                  report.blob.hex())};
@@ -210,10 +230,19 @@ std::optional<UpdatePipeline::Rejection> UpdatePipeline::check_bytes(
 std::optional<UpdatePipeline::Rejection> UpdatePipeline::judge(ClientId client,
                                                                const Report& report,
                                                                const SharedBytes& bytes) {
-  if (auto rejection = check_report(client, report)) return rejection;
-  if (auto rejection = check_bytes(report, bytes)) return rejection;
+  JudgeUpdate action;
+  action.key.client = client;
+  action.report = report;
+  return judge(action, bytes);
+}
+
+std::optional<UpdatePipeline::Rejection> UpdatePipeline::judge(const JudgeUpdate& action,
+                                                               const SharedBytes& bytes) {
+  const ClientId client = action.key.client;
+  if (auto rejection = check_report(client, action.report)) return rejection;
+  if (auto rejection = check_bytes(action, bytes)) return rejection;
   if (!format_.sum) {
-    if (auto rejection = judge_plain(client, report, bytes)) return rejection;
+    if (auto rejection = judge_plain(action, bytes)) return rejection;
   } else if (counted_.size() == format_.sum->plan.max_devices) {
     return Rejection{RejectReason::kServerFailed,
                      fmt::format("the round's sum is full: it holds {} updates", counted_.size())};
@@ -233,10 +262,9 @@ double UpdatePipeline::norm_limit() const {
   return format_.max_update_norm > 0 ? std::min(clip, format_.max_update_norm) : clip;
 }
 
-std::optional<UpdatePipeline::Rejection> UpdatePipeline::judge_plain(ClientId client,
-                                                                     const Report& report,
+std::optional<UpdatePipeline::Rejection> UpdatePipeline::judge_plain(const JudgeUpdate& action,
                                                                      const SharedBytes& bytes) {
-  const auto decoded = view(bytes);
+  const auto decoded = view(bytes, action.variant);
   if (!decoded.ok()) {
     return Rejection{RejectReason::kMalformed,
                      "the update does not decode: " + decoded.error().message};
@@ -251,15 +279,41 @@ std::optional<UpdatePipeline::Rejection> UpdatePipeline::judge_plain(ClientId cl
         RejectReason::kOverNorm,
         fmt::format("the update's l2 norm is {:.6g}, the limit is {:.6g}", norm, limit)};
   }
-  if (sum_strategy_ != nullptr) return add_to_sums(report, update);
+  if (sum_strategy_ != nullptr) {
+    const auto summand = from_model(update, action.base);
+    if (!summand.ok()) {
+      return Rejection{RejectReason::kServerFailed, summand.error().message};
+    }
+    return add_to_sums(action, *summand);
+  }
   const bool as_it_lies = update.data() != decoded_.data();
   SharedBytes kept = as_it_lies ? bytes : encode_fp32(update);
-  kept_.emplace(client, Kept{std::move(kept), report.weight});
+  kept_.emplace(action.key.client, Kept{std::move(kept), action.report.weight});
   return std::nullopt;
 }
 
+/// What enters the sum for this update: itself, or, where the strategy needs its base, the way from the
+/// model as it stands to where the device would have it.
+Result<std::span<const float>> UpdatePipeline::from_model(std::span<const float> update,
+                                                          const SharedBytes& base) {
+  if (!sum_strategy_->needs_base()) return update;
+  if (base.size() != update.size_bytes()) {
+    return failed(fmt::format("the model that the update began with has {} bytes, not {}",
+                              base.size(), update.size_bytes()));
+  }
+  if (shifted_.size() != update.size()) shifted_ = ParameterVector(update.size());
+  const std::span<float> shifted = shifted_.span();
+  COVEY_TRY(decode_fp32(base.span(), shifted));
+  const std::span<const float> model = model_.span();
+  for (std::size_t i = 0; i < shifted.size(); ++i) {  // in double: rounded once
+    shifted[i] = static_cast<float>(static_cast<double>(shifted[i]) + update[i] - model[i]);
+  }
+  return std::span<const float>(shifted);
+}
+
 std::optional<UpdatePipeline::Rejection> UpdatePipeline::add_to_sums(
-    const Report& report, std::span<const float> update) {
+    const JudgeUpdate& action, std::span<const float> update) {
+  const Report& report = action.report;
   const auto too_large = [](std::string_view what, const Error& error) {
     return Rejection{RejectReason::kOverNorm,
                      fmt::format("{} cannot enter the sum: {}", what, error.message)};
@@ -271,7 +325,13 @@ std::optional<UpdatePipeline::Rejection> UpdatePipeline::add_to_sums(
   // The numbers are added to copies; the vector goes last, because its sum refuses before it
   // changes.
   strategies::ExactScalarSum weight = weight_;
+  std::vector<strategies::ExactScalarSum> variant_weights = variant_weights_;
+  strategies::ExactScalarSum unused;
   if (auto added = weight.add(report.weight); !added.ok()) {
+    return too_large("the report's weight", added.error());
+  }
+  auto& of_variant = variant_weights.empty() ? unused : variant_weights[action.variant];
+  if (auto added = of_variant.add(report.weight); !added.ok()) {
     return too_large("the report's weight", added.error());
   }
   std::vector<strategies::ExactScalarSum> scalars = scalars_;
@@ -280,10 +340,12 @@ std::optional<UpdatePipeline::Rejection> UpdatePipeline::add_to_sums(
       return too_large("a scalar of the report", added.error());
     }
   }
-  if (auto added = sum_.add(update, report.weight); !added.ok()) {
+  const double counts = strategies::staleness_weight(format_.asynchronous, action.staleness);
+  if (auto added = sum_.add(update, report.weight * counts); !added.ok()) {
     return too_large("the update", added.error());
   }
   weight_ = weight;
+  variant_weights_ = std::move(variant_weights);
   scalars_ = std::move(scalars);
   return std::nullopt;
 }
@@ -311,16 +373,12 @@ Result<EncodedModel> UpdatePipeline::apply() {
   return encoded_model();
 }
 
-EncodedModel UpdatePipeline::encoded_model() const {
-  EncodedModel encoded;
-  encoded.parameters = encode_fp32(model_.span());
-  encoded.sent = format_.model == Encoding::kFp32
-                     ? encoded.parameters
-                     : encode(format_.model, format_.layout, model_.span());
-  // Hashed here, on the worker, once for everyone who shares the bytes.
-  static_cast<void>(encoded.parameters.digest());
-  static_cast<void>(encoded.sent.digest());
-  return encoded;
+std::optional<double> UpdatePipeline::summed_weight() const {
+  if (format_.sum) return std::nullopt;
+  if (sum_strategy_ != nullptr) return weight_.read();
+  double weight = 0;
+  for (const auto& [client, kept] : kept_) weight += kept.weight;
+  return weight;
 }
 
 }  // namespace covey::server

@@ -44,6 +44,11 @@ Result<strategies::Sum> UpdatePipeline::open_sum(std::vector<double>& vector) {
     sum_.read(vector);
     sum.weight = weight_.read();
     for (const auto& scalar : scalars_) sum.scalars.push_back(scalar.read());
+    if (!variant_weights_.empty()) {
+      std::vector<double> weights;
+      for (const auto& weight : variant_weights_) weights.push_back(weight.read());
+      format_.variants->average_by_coordinate(weights, vector);
+    }
     if (format_.privacy.enabled() && !sum.scalars.empty()) {
       unclipped_ = sum.scalars[0];
       sum.scalars.clear();

@@ -43,7 +43,7 @@ void UploadSlots::dequeue(ClientId client) {
 }
 
 std::optional<ClientId> UploadSlots::admit() {
-  if (queue_.empty() || active_.size() >= capacity_) return std::nullopt;
+  if (queue_.empty() || active() >= capacity_) return std::nullopt;
   const ClientId client = queue_.begin()->second;
   dequeue(client);
   COVEY_ASSERT(active_.try_emplace(client).second);
@@ -56,6 +56,20 @@ Upload* UploadSlots::find(ClientId client) {
 }
 
 void UploadSlots::release(ClientId client) { active_.erase(client); }
+
+void UploadSlots::abandon(ClientId client) {
+  const auto found = active_.find(client);
+  COVEY_ASSERT(found != active_.end() && !found->second.opened);
+  abandoned_.insert(found->second.key);
+  active_.erase(found);
+}
+
+bool UploadSlots::release_abandoned(const UploadKey& key) {
+  const auto found = abandoned_.find(key);
+  if (found == abandoned_.end()) return false;
+  abandoned_.erase(found);
+  return true;
+}
 
 std::vector<ClientId> UploadSlots::stalled_since(Time moment) const {
   std::vector<ClientId> stalled;
@@ -70,6 +84,7 @@ void UploadSlots::clear() {
   queue_.clear();
   tickets_.clear();
   active_.clear();
+  abandoned_.clear();
 }
 
 }  // namespace covey::server

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -38,7 +39,8 @@ struct Upload {
 };
 
 /// Who may upload now: at most `capacity` at a time, the others first come, first served. This
-/// bounds the bytes on the wire to capacity * window; those received and not yet written are the driver's. O(log queue). One thread at a time.
+/// bounds the bytes on the wire to capacity * window; those received and not yet written are the
+/// driver's. O(log queue). One thread at a time.
 class UploadSlots {
  public:
   explicit UploadSlots(std::size_t capacity);
@@ -50,11 +52,16 @@ class UploadSlots {
 
   Upload* find(ClientId client);
   void release(ClientId client);
+  /// Nobody waits for this slot's OpenUpload any more. It stays taken until that is answered, while
+  /// the device may get in line again for another upload.
+  void abandon(ClientId client);
+  /// That answer came: whether it was an abandoned slot's, which is free now.
+  bool release_abandoned(const UploadKey& key);
   /// Slots whose device sent nothing since `moment`, though granted; sorted by client.
   std::vector<ClientId> stalled_since(Time moment) const;
   void clear();
 
-  std::size_t active() const { return active_.size(); }
+  std::size_t active() const { return active_.size() + abandoned_.size(); }
   std::size_t queued() const { return queue_.size(); }
 
  private:
@@ -63,6 +70,7 @@ class UploadSlots {
   std::map<std::uint64_t, ClientId> queue_;  // by ticket: arrival
   std::unordered_map<ClientId, std::uint64_t> tickets_;
   std::unordered_map<ClientId, Upload> active_;
+  std::multiset<UploadKey> abandoned_;
 };
 
 }  // namespace covey::server

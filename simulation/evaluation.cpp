@@ -97,7 +97,7 @@ models::Evaluation Evaluator::evaluate(const models::DataSet& data,
 }
 
 std::vector<double> Evaluator::accuracies(const models::DataSet& test,
-                                          const std::vector<models::Shard>& shards,
+                                          std::span<const models::Shard> shards,
                                           std::span<const float> parameters) {
   std::vector<double> accuracies(shards.size(), -1);
   for_each_block(shards.size(), test.size(), parameters, [&](std::size_t shard, Scratch& scratch) {

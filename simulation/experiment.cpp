@@ -1,13 +1,17 @@
 #include <covey/simulation/experiment.hpp>
 
 #include <algorithm>
+#include <cmath>
 
 #include <covey/assert.hpp>
 #include <covey/encoding.hpp>
 
 #include <covey/privacy/neighbourhood.hpp>
+#include <covey/server/asynchronous.hpp>
+#include <covey/server/plan_variants.hpp>
 #include <covey/simulation/partition.hpp>
 
+#include "attack.hpp"
 #include "run_model.hpp"
 
 namespace covey::simulation {
@@ -20,9 +24,7 @@ Result<void> plan_model(Experiment& experiment, const TrainingPlan& plan, const 
   COVEY_ASSIGN(const auto engine, source.make_engine(plan.model, plan.precision));
   COVEY_TRY(check_fit(plan.model, engine->data_shape(), experiment.data.train));
   std::size_t batch = plan.batch_size;
-  if (batch == 0) {  // all of a device's examples
-    for (const models::Shard& shard : experiment.shards) batch = std::max(batch, shard.train.size());
-  }
+  if (batch == 0) batch = static_cast<std::size_t>(experiment.largest_num_examples());
   if (const auto trains = engine->check_training(plan.optimizer, batch); !trains.ok()) {
     return with_context("client", trains.error());
   }
@@ -44,6 +46,71 @@ Result<void> plan_model(Experiment& experiment, const TrainingPlan& plan, const 
   return {};
 }
 
+/// What a run's devices hold.
+struct Holdings {
+  models::FederatedData data;
+  std::vector<models::Shard> shards;
+  std::optional<models::SyntheticSource> generated;
+};
+
+// From so many devices on, or so many examples expected (1 GiB of features), synthetic data are not kept.
+constexpr std::uint32_t kManyDevices = 50'000;
+constexpr double kManyExamples = 4.0 * (1 << 20);
+
+bool generate_on_demand(const RunConfig& config) {
+  const DataConfig& data = config.data;
+  if (data.source != "synthetic" || config.partition.scheme != "natural") return false;
+  if (data.on_demand != "auto") return data.on_demand == "always";
+  // The mean of a log-normal draw, and the 50 that every device has (models/data/synthetic.cpp).
+  double mean = 50 + std::exp(data.size_mean + data.size_spread * data.size_spread / 2);
+  if (data.max_examples > 0) mean = std::min<double>(mean, data.max_examples);
+  const std::uint32_t devices = config.partition.clients;
+  return devices > kManyDevices || devices * mean > kManyExamples;
+}
+
+Result<Holdings> hold(const RunConfig& config, const std::string& data_directory) {
+  Holdings holdings;
+  if (generate_on_demand(config)) {
+    COVEY_ASSIGN(holdings.generated, models::SyntheticSource::make(
+                                         config.data, config.partition.clients, config.seed));
+    COVEY_ASSIGN(holdings.data,
+                 holdings.generated->test_of_first(Experiment::kTestedDevices,
+                                                   Experiment::kTestedExamples));
+    return holdings;
+  }
+  COVEY_ASSIGN(holdings.data, models::load_data(config, data_directory));
+  COVEY_ASSIGN(holdings.shards, partition(holdings.data, config.partition, config.seed));
+  return holdings;
+}
+
+/// Devices that hold nothing are said, and nobody waits for them.
+Result<void> check_population(Experiment& experiment, const SelectionConfig& selection) {
+  if (!experiment.generated && !experiment.data.train.empty()) {
+    experiment.empty_devices = static_cast<std::uint32_t>(std::ranges::count_if(
+        experiment.shards, [](const models::Shard& shard) { return shard.train.empty(); }));
+  }
+  const std::uint32_t population = experiment.population();
+  const std::uint32_t with_data = experiment.population_with_data();
+  if (experiment.empty_devices > 0) {
+    experiment.notices.push_back(std::to_string(experiment.empty_devices) + " of " +
+                                 std::to_string(population) +
+                                 " devices have no training example and take no part "
+                                 "(partition.empty = \"keep\")");
+  }
+  if (experiment.generated && population > experiment.data.owners.size()) {
+    experiment.notices.push_back(
+        "examples are generated when a device trains; accuracy is that of the held-out examples of "
+        "the first " +
+        std::to_string(experiment.data.owners.size()) + " devices");
+  }
+  const std::uint32_t wanted =
+      std::max(selection.min_available_clients, selection.min_fit_clients);
+  if (wanted <= with_data) return {};
+  return invalid_argument("selection asks for " + std::to_string(wanted) +
+                          " clients, the partition has " + std::to_string(with_data) +
+                          (with_data < population ? " that hold training examples" : ""));
+}
+
 /// Under differential privacy nobody may foresee who is drawn in a round. In a simulation that follows from
 /// the run's seed, so devices are given another one; a deployed server draws by a secret of its own.
 std::uint64_t seed_for_devices(std::uint64_t seed) {
@@ -55,9 +122,14 @@ std::uint64_t seed_for_devices(std::uint64_t seed) {
 }
 
 Result<Experiment> assemble(const RunConfig& config, const std::string& data_directory,
-                            models::FederatedData data, std::vector<models::Shard> shards,
-                            const ModelSource& source) {
-  COVEY_ASSIGN(const ModelSpec spec, run_model(config, data.train, data_directory));
+                            Holdings holdings, const ModelSource& source) {
+  Experiment experiment;
+  experiment.data = std::move(holdings.data);
+  experiment.shards = std::move(holdings.shards);
+  experiment.generated = std::move(holdings.generated);
+  COVEY_TRY(check_population(experiment, config.selection));
+  COVEY_ASSIGN(const ModelSpec spec,
+               run_model(config, experiment.data.train, data_directory));
 
   TrainingPlan plan;
   plan.strategy = config.strategy.name;
@@ -73,20 +145,10 @@ Result<Experiment> assemble(const RunConfig& config, const std::string& data_dir
   plan.compressor = compressor_of(config);
   plan.max_update_norm = config.selection.max_update_norm;
 
-  const auto population = static_cast<std::uint32_t>(shards.size());
   COVEY_ASSIGN(plan.secure_aggregation,
-               secure_aggregation_plan_of(config,
-                                          server::largest_cohort(config.selection, population)));
+               secure_aggregation_plan_of(
+                   config, server::largest_cohort(config.selection, experiment.population())));
   if (config.privacy.mechanism != "none") plan.seed = seed_for_devices(config.seed);
-  const std::uint32_t wanted =
-      std::max(config.selection.min_available_clients, config.selection.min_fit_clients);
-  if (wanted > population) {
-    return invalid_argument("selection asks for " + std::to_string(wanted) +
-                            " clients, the partition has " + std::to_string(population));
-  }
-  Experiment experiment;
-  experiment.data = std::move(data);
-  experiment.shards = std::move(shards);
   if (const auto planned = plan_model(experiment, plan, source); !planned.ok()) {
     const std::string& file = config.model.torchscript;
     return file.empty() ? planned.error() : with_context(file, planned.error());
@@ -100,9 +162,17 @@ Result<Experiment> assemble(const RunConfig& config, const std::string& data_dir
 
 Result<Experiment> load_experiment(const RunConfig& config, const std::string& data_directory,
                                    const ModelSource& source) {
-  COVEY_ASSIGN(models::FederatedData data, models::load_data(config, data_directory));
-  COVEY_ASSIGN(std::vector<models::Shard> shards, partition(data, config.partition, config.seed));
-  return assemble(config, data_directory, std::move(data), std::move(shards), source);
+  COVEY_ASSIGN(Holdings holdings, hold(config, data_directory));
+  COVEY_ASSIGN(Experiment experiment,
+               assemble(config, data_directory, std::move(holdings), source));
+  COVEY_ASSIGN(experiment.attack, Attack::make(experiment));
+  if (experiment.attack) {
+    const std::uint32_t attackers = num_attackers(config.attack, experiment.population());
+    experiment.notices.push_back(std::to_string(attackers) + " of " +
+                                 std::to_string(experiment.population()) +
+                                 " devices are Byzantine: " + config.attack.kind);
+  }
+  return experiment;
 }
 
 Result<Experiment> load_server_experiment(const RunConfig& config,
@@ -115,8 +185,29 @@ Result<Experiment> load_server_experiment(const RunConfig& config,
     data = models::FederatedData{};
     COVEY_ASSIGN(data->train, models::DataSet::from_bytes({28, 28, 1}, {}, 1.0f / 255, {}, 10));
   }
-  return assemble(config, data_directory, std::move(*data), std::vector<models::Shard>(config.partition.clients),
-                  source);
+  return assemble(config, data_directory,
+                  {std::move(*data), std::vector<models::Shard>(config.partition.clients), {}}, source);
+}
+
+std::uint64_t Experiment::num_examples(ClientId client) const {
+  if (generated) return generated->num_train(client);
+  return shards[static_cast<std::size_t>(value_of(client))].train.size();
+}
+
+std::uint64_t Experiment::largest_num_examples() const {
+  std::uint64_t largest = 0;
+  for (std::uint32_t k = 0; k < population(); ++k) {
+    largest = std::max(largest, num_examples(static_cast<ClientId>(k)));
+  }
+  return largest;
+}
+
+Experiment::Examples Experiment::training_examples(ClientId client, Scratch& scratch) const {
+  if (generated) {
+    generated->train(client, scratch.data, scratch.indices);
+    return {&scratch.data, scratch.indices};
+  }
+  return {&data.train, shards[static_cast<std::size_t>(value_of(client))].train};
 }
 
 ParameterVector Experiment::initial_model() const {
@@ -144,21 +235,58 @@ Result<void> Experiment::check_strategy(const strategies::Strategy& strategy) co
                           " does not keep; set client.precision to fp32");
 }
 
+namespace {
+
+/// What an engine refuses of a class's plan is better told now than by each of its devices.
+Result<void> check_training(const Experiment& experiment, const server::PlanVariant& variant) {
+  const auto engine = experiment.make_engine(variant.model, variant.precision);
+  if (!engine.ok()) return engine.error();
+  std::size_t batch = variant.batch_size;
+  if (batch == 0) batch = static_cast<std::size_t>(experiment.largest_num_examples());
+  return (*engine)->check_training(experiment.plan.optimizer, batch);
+}
+
+/// Null where no class of devices has a plan of its own.
+Result<std::shared_ptr<const server::PlanVariants>> make_variants(
+    const Experiment& experiment, const TrainingPlan& plan, const strategies::Strategy& strategy) {
+  if (experiment.config.client.classes.empty()) {
+    return std::shared_ptr<const server::PlanVariants>();
+  }
+  COVEY_ASSIGN(auto variants, server::PlanVariants::make(experiment.config, plan, experiment.layout,
+                                                         strategy));
+  for (std::uint32_t number = 1; number < variants.size(); ++number) {
+    if (const auto trains = check_training(experiment, variants[number]); !trains.ok()) {
+      return with_context("client.class." + variants[number].device_class, trains.error());
+    }
+  }
+  return std::make_shared<const server::PlanVariants>(std::move(variants));
+}
+
+}  // namespace
+
 Result<ServerParts> make_server_parts(const Experiment& experiment,
                                       std::unique_ptr<strategies::Strategy> strategy,
                                       ServerStart start) {
   COVEY_TRY(experiment.check_strategy(*strategy));
   const RunConfig& config = experiment.config;
+  COVEY_TRY(check_selection(config));
+  COVEY_TRY(server::check_participation_limits(config, experiment.population_with_data()));
+  COVEY_TRY(server::check_asynchronous(config, *strategy, experiment.population_with_data()));
   const std::size_t num_scalars = strategy->num_scalars();
+  const auto* sum_strategy = dynamic_cast<strategies::SumStrategy*>(strategy.get());
   TrainingPlan plan = experiment.plan;
   privacy::PrivateRelease::Run run;
   run.config = config.privacy;
   run.selection = config.selection;
+  if (config.asynchronous.enabled()) {  // a release is of the buffer's updates
+    run.selection.fraction_fit = 0;
+    run.selection.min_fit_clients = config.asynchronous.buffer;
+  }
   run.secure_aggregation = plan.secure_aggregation;
   run.num_rounds = config.num_rounds;
-  run.population = experiment.population();
+  run.population = experiment.population_with_data();
   run.dimension = experiment.layout.size();
-  run.sum_strategy = dynamic_cast<strategies::SumStrategy*>(strategy.get()) != nullptr;
+  run.sum_strategy = sum_strategy != nullptr;
   run.num_scalars = num_scalars;
   run.strategy = std::string(strategy->name());
   COVEY_ASSIGN(auto release, privacy::PrivateRelease::make(run));
@@ -172,14 +300,18 @@ Result<ServerParts> make_server_parts(const Experiment& experiment,
   }
   COVEY_ASSIGN(auto format,
                server::UpdatePipeline::Format::of(plan, experiment.layout, num_scalars));
+  COVEY_ASSIGN(format.variants, make_variants(experiment, plan, *strategy));
+  format.asynchronous = config.asynchronous;
 
   server::CoordinatorOptions coordinator;
   coordinator.config = config;
   coordinator.plan = plan;
-  coordinator.population = experiment.population();
+  coordinator.population = experiment.population_with_data();
   coordinator.num_scalars = format.reported_scalars(num_scalars);
   coordinator.update_size = format.update_size();
   coordinator.evaluates = !experiment.data.test.empty();
+  coordinator.variants = format.variants;
+  coordinator.needs_base = sum_strategy != nullptr && sum_strategy->needs_base();
   coordinator.make_aggregation_id = std::move(start.make_aggregation_id);
   COVEY_ASSIGN(auto pipeline,
                server::UpdatePipeline::make(

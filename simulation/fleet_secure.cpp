@@ -12,9 +12,47 @@ constexpr std::uint64_t kAggregationStream = 16;  // and up: streams of seeded_s
 
 }  // namespace
 
+client::ParticipantOptions Fleet::participant_options(DeviceIndex index, const Device& device) const {
+  const RunConfig& config = experiment_.config;
+  client::ParticipantOptions options;
+  options.client = static_cast<ClientId>(index);
+  options.seed = config.seed;
+  options.draws = records_[index].draws;
+  options.planned = planned_;
+  DeviceConditions& conditions = options.conditions;
+  conditions.num_examples = experiment_.num_examples(options.client);
+  const bool is_private =
+      config.secure_aggregation.mode != "off" || config.privacy.mechanism != "none";
+  if (is_private && config.selection.policy != "by-examples") {  // as `covey client` does
+    conditions.num_examples = std::min<std::uint64_t>(conditions.num_examples, 1);
+  }
+  conditions.charging = device.surroundings.charging;
+  conditions.metered = device.surroundings.metered;
+  conditions.free_memory_bytes = device.traits.memory_bytes;
+  conditions.device_class = models_.class_name(device.traits.device_class);
+  conditions.agent_version = "covey-simulator";
+  conditions.precisions = models::supported_precisions();
+  conditions.compressors = {"fp32", "bf16", "int8"};
+  options.request_bytes = request_bytes_;
+  options.keep_finished_work = false;  // memory of the cohort's size; training again gives the same bytes
+  options.credentials = identities_.of(options.client);
+  // A device that started again makes other keys than in its earlier lives, also in the same sum.
+  std::uint64_t lives = 0;
+  if (faults_) {
+    if (const auto found = faults_->reboots.find(index); found != faults_->reboots.end()) {
+      lives = found->second;
+    }
+  }
+  options.make_secrets = [seed = options.seed, client = options.client, lives](const auto& round) {
+    return secrets_of(seed, client, round, lives);
+  };
+  return options;
+}
+
 std::unique_ptr<privacy::SecretSource> Fleet::secrets_of(std::uint64_t seed, ClientId client,
-                                                         const AggregationRound& round) {
-  std::uint64_t attempt = 0;
+                                                         const AggregationRound& round,
+                                                         std::uint64_t lives) {
+  std::uint64_t attempt = lives << 32;
   for (std::size_t i = 0; i < 8; ++i) {
     attempt |= std::uint64_t{round.id.bytes[8 + i]} << (8 * i);
   }
@@ -22,36 +60,45 @@ std::unique_ptr<privacy::SecretSource> Fleet::secrets_of(std::uint64_t seed, Cli
 }
 
 void Fleet::mask(DeviceIndex index, client::MaskUpdate& action) {
-  if (options_.check_sums) unmasked_[static_cast<ClientId>(index)] = action.update;
   auto masked = action.job->run(action.format, action.update.span());
+  if (checks_sums() && masked.ok()) unmasked_[masked->digest()] = action.update;
   tell_device(index, client::UpdateMasked{action.round, std::move(masked)});
 }
 
 void Fleet::leave(DeviceIndex index) {
-  Device& device = devices_[index];
+  Device& device = *devices_[index];
   device.leaves_in = LeavesIn::kNever;
   // Out of reach until the round cannot want it any more.
-  device.offline_until = now_ + from_seconds(experiment_.config.selection.round_deadline_s);
-  if (!device.connection) return;
-  const ConnectionId connection = *device.connection;
-  queue_.push(now_ + device.traits.latency, LinkDown{index, connection, true});
-  queue_.push(now_, LinkDown{index, connection, false});
+  device.offline_until =
+      next_online(index, now_ + from_seconds(experiment_.config.selection.round_deadline_s));
+  cut(index, true);
 }
 
 /// With SimulationOptions::check_sums: the unmasked sum against the sum of the devices' own vectors.
 void Fleet::check_sum() {
-  const auto& format = pipeline_.sum_format();
-  if (!options_.check_sums || !format) return;
+  const auto& pipeline = server_->pipeline;
+  const auto& format = pipeline.sum_format();
+  // Without signatures nobody notices that a key was changed on its way, and no sum comes out right.
+  const bool forged = faults_ && experiment_.config.faults.corrupt > 0 &&
+                      experiment_.config.secure_aggregation.mode != "malicious-server";
+  if (!checks_sums() || !format || forged) return;
   std::vector<std::uint64_t> expected(format->packed.words());
-  for (const ClientId client : pipeline_.counted()) {
-    const auto found = unmasked_.find(client);
-    COVEY_ASSERT(found != unmasked_.end());
+  for (const ClientId client : pipeline.counted()) {
+    const auto accepted = summed_.find(client);
+    COVEY_ASSERT(accepted != summed_.end());
+    const auto found = unmasked_.find(accepted->second);
+    if (found == unmasked_.end()) {
+      internal_error_ = failed(fmt::format(
+          "the sum of round {} holds an update of client {} that no device masked",
+          value_of(server_->coordinator.committed_round()) + 1, value_of(client)));
+      return;
+    }
     privacy::add_packed(format->packed, found->second.span(), expected);
   }
-  if (!std::ranges::equal(expected, pipeline_.packed_sum())) {
+  if (!std::ranges::equal(expected, pipeline.packed_sum())) {
     internal_error_ = failed(fmt::format(
         "the unmasked sum of round {} is not the sum of its {} devices' updates",
-        value_of(coordinator_.committed_round()) + 1, pipeline_.counted().size()));
+        value_of(server_->coordinator.committed_round()) + 1, pipeline.counted().size()));
   }
   unmasked_.clear();
 }

@@ -6,6 +6,7 @@
 #include <covey/simulation/partition.hpp>
 #include <cstddef>
 #include <numeric>
+#include <queue>
 #include <span>
 #include <string>
 #include <utility>
@@ -123,7 +124,7 @@ std::vector<Indices> split_dirichlet(const models::DataSet& data, const Partitio
   return parts;
 }
 
-/// Sizes in proportion to rank^-exponent, at least 1, which sum to `total` >= clients.
+/// Sizes in proportion to rank^-exponent, which sum to `total`; at least 1 where there are enough.
 std::vector<std::size_t> power_law_sizes(std::size_t total, const PartitionConfig& config) {
   std::vector<double> weights(config.clients);
   for (std::size_t k = 0; k < weights.size(); ++k) {
@@ -132,9 +133,10 @@ std::vector<std::size_t> power_law_sizes(std::size_t total, const PartitionConfi
   const double sum = std::accumulate(weights.begin(), weights.end(), 0.0);
   std::vector<std::size_t> sizes(config.clients);
   std::size_t given = 0;
+  const std::size_t least = total >= sizes.size() ? 1 : 0;
   for (std::size_t k = 0; k < sizes.size(); ++k) {
     const double share = static_cast<double>(total) * weights[k] / sum;
-    sizes[k] = std::max<std::size_t>(1, static_cast<std::size_t>(share));
+    sizes[k] = std::max(least, static_cast<std::size_t>(share));
     given += sizes[k];
   }
   // Rounding left less than one example a device over; the floor of 1 may have given too many out.
@@ -178,14 +180,16 @@ Result<std::vector<Indices>> split_train(const models::DataSet& train,
                     "power-law, natural",
                     config.scheme));
   }
-  for (std::uint32_t draw = 0; draw < kMaxDirichletDraws; ++draw) {
+  const std::uint32_t draws = config.empty == "refuse" ? kMaxDirichletDraws : 1;
+  for (std::uint32_t draw = 0; draw < draws; ++draw) {
     auto parts =
         split_dirichlet(train, config, stream(seed, RoundNumber{kFirstDirichletDraw + draw}));
-    if (!has_empty(parts)) return parts;
+    if (draws == 1 || !has_empty(parts)) return parts;
   }
   return invalid_argument(
       fmt::format("partition.concentration = {} left one of {} devices without an example in {} "
-                  "draws; raise it or lower partition.clients",
+                  "draws; raise it, lower partition.clients, or set partition.empty = \"keep\" or "
+                  "\"move\"",
                   config.concentration, config.clients, kMaxDirichletDraws));
 }
 
@@ -229,6 +233,28 @@ void assign_test_by_size(const models::FederatedData& data, std::uint64_t seed,
   }
 }
 
+/// Gives each empty device the last example of the device that has most (the first such one).
+Result<void> fill_empty(std::vector<models::Shard>& shards) {
+  using Holder = std::pair<std::size_t, std::size_t>;  // examples, and the complement of the device
+  std::priority_queue<Holder> holders;
+  for (std::size_t k = 0; k < shards.size(); ++k) holders.emplace(shards[k].train.size(), ~k);
+  for (models::Shard& shard : shards) {
+    if (!shard.train.empty()) continue;
+    const auto [size, complement] = holders.top();
+    if (size < 2) {
+      return invalid_argument(fmt::format(
+          "partition.empty = \"move\": there are fewer training examples than devices ({})",
+          shards.size()));
+    }
+    holders.pop();
+    models::Shard& largest = shards[~complement];
+    shard.train.push_back(largest.train.back());
+    largest.train.pop_back();
+    holders.emplace(size - 1, complement);
+  }
+  return {};
+}
+
 Result<std::vector<models::Shard>> natural_shards(const models::FederatedData& data,
                                                   const PartitionConfig& config) {
   const std::size_t owners = data.owners.size();
@@ -245,14 +271,16 @@ Result<std::vector<models::Shard>> natural_shards(const models::FederatedData& d
                                     data.owners.begin() + static_cast<std::ptrdiff_t>(count));
   const auto empty =
       std::ranges::find_if(shards, [](const auto& shard) { return shard.train.empty(); });
-  if (empty == shards.end()) return shards;
+  if (empty == shards.end() || config.empty != "refuse") return shards;
   const auto owner = static_cast<std::size_t>(empty - shards.begin());
   return invalid_argument(fmt::format(
-      "partition.scheme \"natural\": owner \"{}\" has no training example",
+      "partition.scheme \"natural\": owner \"{}\" has no training example (partition.empty = "
+      "\"keep\" leaves such owners out, \"move\" gives them one)",
       owner < data.owner_names.size() ? data.owner_names[owner] : std::to_string(owner)));
 }
 
-/// Every device must have an example, and every shard as well.
+/// Every device must have an example, and every shard as well, unless config.empty lets them be
+/// empty.
 Result<void> check_config(std::size_t examples, const PartitionConfig& config) {
   if (config.clients == 0) {
     return invalid_argument(fmt::format(
@@ -270,7 +298,8 @@ Result<void> check_config(std::size_t examples, const PartitionConfig& config) {
   const bool shards = config.scheme == "shards";
   const std::uint64_t parts =
       static_cast<std::uint64_t>(config.clients) * (shards ? config.shards_per_client : 1);
-  if (parts > 0 && parts <= examples) return {};
+  if (parts > 0 && (parts <= examples || (config.empty == "keep" && examples > 0))) return {};
+  if (config.empty == "move" && config.clients <= examples) return {};
   return invalid_argument(fmt::format("partition \"{}\": {} training examples do not fill {} {}",
                                       config.scheme, examples, parts,
                                       shards ? fmt::format("shards ({} clients, {} shards each)",
@@ -282,7 +311,11 @@ Result<void> check_config(std::size_t examples, const PartitionConfig& config) {
 
 Result<std::vector<models::Shard>> partition(const models::FederatedData& data,
                                              const PartitionConfig& config, std::uint64_t seed) {
-  if (config.scheme == "natural") return natural_shards(data, config);
+  if (config.scheme == "natural") {
+    COVEY_ASSIGN(auto shards, natural_shards(data, config));
+    if (config.empty == "move") COVEY_TRY(fill_empty(shards));
+    return shards;
+  }
   const bool sequences = data.train.labels_per_example() > 1;
   if (sequences && (config.scheme == "shards" || config.scheme == "dirichlet")) {
     return invalid_argument(
@@ -294,6 +327,7 @@ Result<std::vector<models::Shard>> partition(const models::FederatedData& data,
   COVEY_ASSIGN(std::vector<Indices> parts, split_train(data.train, config, seed));
   std::vector<models::Shard> shards(parts.size());
   for (std::size_t k = 0; k < parts.size(); ++k) shards[k].train = std::move(parts[k]);
+  if (config.empty == "move") COVEY_TRY(fill_empty(shards));
   if (config.scheme == "iid") {
     auto test = split_iid(data.test, config.clients, stream(seed, kTestDraws));
     for (std::size_t k = 0; k < test.size(); ++k) shards[k].test = std::move(test[k]);

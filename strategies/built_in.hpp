@@ -11,5 +11,7 @@ Result<std::unique_ptr<Strategy>> make_fedavg(const Parameters& parameters);
 Result<std::unique_ptr<Strategy>> make_fedprox(const Parameters& parameters);
 Result<std::unique_ptr<Strategy>> make_qfedavg(const Parameters& parameters);
 Result<std::unique_ptr<Strategy>> make_fedmedian(const Parameters& parameters);
+Result<std::unique_ptr<Strategy>> make_fedbuff(const Parameters& parameters);
+Result<std::unique_ptr<Strategy>> make_fedasync(const Parameters& parameters);
 
 }  // namespace covey::strategies

@@ -14,6 +14,8 @@ Registry Registry::with_built_ins() {
   registry.factories_.emplace("fedprox", make_fedprox);
   registry.factories_.emplace("qfedavg", make_qfedavg);
   registry.factories_.emplace("fedmedian", make_fedmedian);
+  registry.factories_.emplace("fedbuff", make_fedbuff);
+  registry.factories_.emplace("fedasync", make_fedasync);
   return registry;
 }
 

@@ -33,6 +33,7 @@ struct ClientOptions {
   bool verbose = false;
   bool on_battery = false;
   bool metered = false;
+  std::string device_class;
   bool drop_out = false;
   std::string require = "run-file";
   client::RequiredPrivacy required_privacy;
@@ -105,6 +106,12 @@ void keep_private(const RunConfig& config, const ClientOptions& options, client:
                              config.selection.policy != "by-examples";
 }
 
+/// With room for examples that are generated when they are needed.
+struct LocalTrainer : client::SgdTrainer {
+  using SgdTrainer::SgdTrainer;
+  simulation::Experiment::Scratch scratch;
+};
+
 /// Trains on this device's share of the run file's data.
 Result<client::FleetResult> train_and_take_part(const ClientOptions& options,
                                                 client::FleetOptions fleet) {
@@ -116,11 +123,9 @@ Result<client::FleetResult> train_and_take_part(const ClientOptions& options,
   COVEY_ASSIGN(const auto models, model_source(config, options.run_file.data_directory));
   COVEY_ASSIGN(const auto experiment,
                simulation::load_experiment(config, options.run_file.data_directory, models));
-  const auto shard = [&](ClientId client) -> std::span<const std::uint32_t> {
-    if (value_of(client) >= experiment.population()) return {};
-    return experiment.shards[static_cast<std::size_t>(value_of(client))].train;
+  fleet.num_examples = [&](ClientId client) -> std::uint64_t {
+    return value_of(client) < experiment.population() ? experiment.num_examples(client) : 0;
   };
-  fleet.num_examples = [&](ClientId client) { return shard(client).size(); };
   keep_private(config, options, fleet);
   if (options.drop_out) {
     fleet.drop_out.away = from_seconds(config.selection.round_deadline_s);
@@ -130,10 +135,12 @@ Result<client::FleetResult> train_and_take_part(const ClientOptions& options,
     };
   }
   fleet.make_trainer = [&] {
-    return std::make_unique<client::SgdTrainer>(experiment.data.train, registry, experiment.make_engine);
+    return std::make_unique<LocalTrainer>(experiment.data.train, registry, experiment.make_engine);
   };
   fleet.prepare = [&](client::Trainer& trainer, ClientId client) {
-    static_cast<client::SgdTrainer&>(trainer).use_examples(shard(client));
+    auto& local = static_cast<LocalTrainer&>(trainer);
+    const auto examples = experiment.training_examples(client, local.scratch);
+    local.use_examples(*examples.data, examples.indices);
   };
   return client::take_part(fleet);
 }
@@ -144,6 +151,7 @@ Result<client::FleetResult> take_part(const ClientOptions& options) {
   fleet.threads = options.threads;
   fleet.charging = !options.on_battery;
   fleet.metered = options.metered;
+  fleet.device_class = options.device_class;
   fleet.required_privacy = options.required_privacy;
   if (options.require != "run-file") fleet.required_privacy.threat_model = threat_model(options.require);
   raise_file_limit();
@@ -180,6 +188,10 @@ void add_client_command(CLI::App& app, std::function<int()>& run) {
   command->add_flag("--echo", options->echo, "No training: a random update of the model's length");
   command->add_flag("--on-battery", options->on_battery, "Says that this device is not charging");
   command->add_flag("--metered", options->metered, "Says that this device's network is metered");
+  command->add_option("--device-class", options->device_class,
+                      "Kind of device this is; the server may have a plan of its own for it "
+                      "([client.class.NAME])")
+      ->type_name("NAME");
   command->add_flag("--drop-out", options->drop_out,
                     "For tests: fails where the run file's fleet.dropout would make a simulated device fail");
   command->add_option("--require-secure-aggregation", options->require,

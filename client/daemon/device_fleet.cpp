@@ -27,6 +27,7 @@ ParticipantOptions participant_options(ClientId client, std::uint64_t num_exampl
   options.conditions.num_examples = fleet.hides_num_examples ? 1 : num_examples;
   options.conditions.charging = fleet.charging;
   options.conditions.metered = fleet.metered;
+  options.conditions.device_class = fleet.device_class;
   options.conditions.free_memory_bytes = free_memory();
   options.conditions.agent_version = "covey/" COVEY_VERSION;
   options.conditions.precisions = models::supported_precisions();

@@ -21,6 +21,7 @@ struct FleetOptions {
   unsigned threads = 1;                           ///< that train
   bool charging = true;                           ///< told to the server at check-in
   bool metered = false;
+  std::string device_class;                       ///< likewise; "": none
   RequiredPrivacy required_privacy;               ///< that a plan must keep
   bool hides_num_examples = false;                ///< says 1 at check-in for any number
   Driver::DropOut drop_out;                       ///< for tests of a server

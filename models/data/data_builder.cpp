@@ -8,19 +8,40 @@
 
 namespace covey::models {
 
-Split split_examples(std::size_t count, double test_fraction, RandomStream random) {
-  std::vector<std::uint32_t> positions(count);
-  std::iota(positions.begin(), positions.end(), 0u);
-  random.shuffle(std::span(positions));
+std::size_t held_out_of(std::size_t count, double test_fraction) {
   auto held_out =
       static_cast<std::size_t>(std::llround(test_fraction * static_cast<double>(count)));
   if (test_fraction > 0) held_out = std::max<std::size_t>(held_out, 1);
-  if (count > 0) held_out = std::min(held_out, count - 1);
-  const auto middle = positions.begin() + static_cast<std::ptrdiff_t>(std::min(held_out, count));
-  Split split{{middle, positions.end()}, {positions.begin(), middle}};
-  std::ranges::sort(split.train);
-  std::ranges::sort(split.test);
-  return split;
+  return count == 0 ? 0 : std::min(held_out, count - 1);
+}
+
+std::size_t split_in_place(std::vector<std::uint32_t>& positions, std::size_t count,
+                           double test_fraction, RandomStream random) {
+  positions.resize(count);
+  std::iota(positions.begin(), positions.end(), 0u);
+  random.shuffle(std::span(positions));
+  const std::size_t held_out = held_out_of(count, test_fraction);
+  const auto test = std::span(positions).first(held_out);
+  std::ranges::sort(test);
+  // Of a permutation, what is left when some are taken out is known without sorting it.
+  std::size_t next_test = 0;
+  std::size_t at = held_out;
+  for (std::uint32_t i = 0; i < count; ++i) {
+    if (next_test < held_out && test[next_test] == i) {
+      ++next_test;
+    } else {
+      positions[at++] = i;
+    }
+  }
+  return held_out;
+}
+
+Split split_examples(std::size_t count, double test_fraction, RandomStream random) {
+  std::vector<std::uint32_t> positions;
+  const auto held_out = static_cast<std::ptrdiff_t>(
+      split_in_place(positions, count, test_fraction, std::move(random)));
+  const auto middle = positions.begin() + held_out;
+  return {{middle, positions.end()}, {positions.begin(), middle}};
 }
 
 void FederatedBuilder::reserve(std::size_t train_examples, std::size_t test_examples) {

@@ -23,6 +23,13 @@ struct Split {
 /// fraction is positive, and never the last one left for training.
 Split split_examples(std::size_t count, double test_fraction, RandomStream random);
 
+/// How many of `count` examples that split holds out.
+std::size_t held_out_of(std::size_t count, double test_fraction);
+/// The same split in a buffer that is kept: positions.first(held_out_of(...)) are the test's, the
+/// others the training's, each ascending. Returns how many are held out.
+std::size_t split_in_place(std::vector<std::uint32_t>& positions, std::size_t count,
+                           double test_fraction, RandomStream random);
+
 /// Collects examples owner by owner into one training and one test set.
 class FederatedBuilder {
  public:

@@ -10,7 +10,7 @@ namespace covey::models {
 namespace {
 
 /// Product of the extents; error when it is 0 or does not fit.
-Result<std::size_t> size_of(const std::vector<std::uint32_t>& shape) {
+Result<std::size_t> size_of(std::span<const std::uint32_t> shape) {
   std::uint64_t product = 1;
   for (const std::uint32_t extent : shape) {
     product *= extent;
@@ -120,7 +120,7 @@ Result<DataSet> DataSet::from_tokens(std::uint32_t steps, std::vector<std::uint1
         fmt::format("a vocabulary of {} symbols; 1 to {} work", vocabulary, kMaxVocabulary));
   }
   DataSet set;
-  COVEY_ASSIGN(set.example_size_, size_of({steps}));
+  COVEY_ASSIGN(set.example_size_, size_of(std::span(&steps, 1)));
   if (tokens.size() % steps != 0 || labels.size() != tokens.size()) {
     return invalid_argument(fmt::format(
         "{} tokens and {} labels; sequences of {} steps have {} of each, one label a step",
@@ -136,6 +136,40 @@ Result<DataSet> DataSet::from_tokens(std::uint32_t steps, std::vector<std::uint1
   set.tokens_ = std::move(tokens);
   set.labels_ = std::move(labels);
   return set;
+}
+
+DataSet::Rows DataSet::refill(std::span<const std::uint32_t> shape, std::uint32_t classes,
+                              std::size_t examples) {
+  const auto size = size_of(shape);
+  COVEY_ASSERT(size.ok());
+  shape_.assign(shape.begin(), shape.end());
+  example_size_ = *size;
+  classes_ = classes;
+  bytes_.clear();
+  tokens_.clear();
+  vocabulary_ = 0;
+  labels_per_example_ = 1;
+  floats_.resize(examples * example_size_);
+  labels_.resize(examples);
+  return {floats_, labels_};
+}
+
+void DataSet::prefetch(std::span<const std::uint32_t> indices) const {
+  constexpr std::size_t kLine = 64;         // bytes that come together
+  constexpr std::size_t kMostLines = 8;     // of an example; the hardware notices what goes on behind
+  constexpr std::size_t kMostExamples = 16; // more would push each other out of the queue
+  const std::size_t feature = !tokens_.empty() ? sizeof(tokens_[0]) : !bytes_.empty() ? 1 : sizeof(float);
+  const char* base = !tokens_.empty()  ? reinterpret_cast<const char*>(tokens_.data())
+                     : !bytes_.empty() ? reinterpret_cast<const char*>(bytes_.data())
+                                       : reinterpret_cast<const char*>(floats_.data());
+  const std::size_t bytes = example_size_ * feature;
+  for (const std::size_t index : indices.first(std::min(indices.size(), kMostExamples))) {
+    const char* row = base + index * bytes;
+    for (std::size_t line = 0; line < std::min(bytes, kMostLines * kLine); line += kLine) {
+      __builtin_prefetch(row + line);
+    }
+    __builtin_prefetch(labels_.data() + index * labels_per_example_);
+  }
 }
 
 void DataSet::gather(std::span<const std::uint32_t> indices, std::span<float> out_features,

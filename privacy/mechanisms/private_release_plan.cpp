@@ -126,6 +126,19 @@ Result<void> check_amplification(const PrivateRelease::Run& run, Mechanism mecha
                     "does not hide them alike: use \"poisson\" or \"uniform\", or {}",
                     kWithout));
   }
+  if (selection.policy != "uniform" && selection.policy != "poisson") {
+    return invalid_argument(
+        fmt::format("selection.policy = \"{}\" prefers some devices to others, so the draw does not "
+                    "hide them alike: use \"poisson\" or \"uniform\", or {}",
+                    selection.policy, kWithout));
+  }
+  if (selection.max_participations > 0 || selection.min_rounds_between > 0) {
+    return invalid_argument(
+        fmt::format("selection.{} keeps devices out of the draw, so the draw does not hide them "
+                    "alike: leave it out, or {}",
+                    selection.max_participations > 0 ? "max-participations" : "min-rounds-between",
+                    kWithout));
+  }
   const bool all_awaited =
       selection.min_available_clients == 0 || selection.min_available_clients >= run.population;
   if (!all_awaited) {

@@ -53,8 +53,13 @@ void Driver::on_open(ConnectionId id, std::shared_ptr<transport::Connection> con
   const transport::PeerIdentity identity = connection->peer();
   spdlog::debug("connected connection={} peer={} address={}", value_of(id), identity.common_name,
                 connection->peer_address());
-  peers_.emplace(value_of(id), Peer{std::move(connection), identity.common_name});
   const bool is_operator = identity.kind == transport::PeerIdentity::Kind::kOperator;
+  Peer peer{std::move(connection), identity.common_name};
+  if (options_.record != nullptr && !is_operator) {
+    peer.device = identity.client;
+    options_.record->connected(loop_.now(), identity.client);
+  }
+  peers_.emplace(value_of(id), std::move(peer));
   tell(DeviceConnected{id, identity.client, is_operator ? Role::kOperator : Role::kDevice});
 }
 
@@ -67,6 +72,9 @@ void Driver::on_frame(ConnectionId id, std::span<const std::byte> header, Shared
     if (check_in != nullptr && !peer->second.remembered) {  // once: a chatty peer costs no disk
       peer->second.remembered = true;
       remember(peer->second.connection->peer(), check_in->conditions.agent_version);
+    }
+    if (peer->second.device) {
+      options_.record->received(loop_.now(), *peer->second.device, *message);
     }
     tell(Received{id, std::move(*message)});
     return;
@@ -99,6 +107,7 @@ void Driver::on_closed(ConnectionId id, const Error& reason) {
               "disconnected peer={} reason=\"{}\"", peer->second.name, reason.message);
   bytes_sent_ += peer->second.connection->bytes_sent();
   bytes_received_ += peer->second.connection->bytes_received();
+  if (peer->second.device) options_.record->gone(loop_.now(), *peer->second.device);
   peers_.erase(peer);
   tell(DeviceGone{id});
   if (finished_ && peers_.empty()) loop_.stop();
@@ -134,7 +143,11 @@ void Driver::carry_out(Actions& actions) {
   for (Action& action : actions) {
     if (auto* send = std::get_if<Send>(&action)) {
       const auto peer = peers_.find(value_of(send->connection));
-      if (peer != peers_.end()) peer->second.connection->send(proto::encode(send->message));
+      if (peer == peers_.end()) continue;
+      if (peer->second.device) {
+        options_.record->sent(loop_.now(), *peer->second.device, send->message);
+      }
+      peer->second.connection->send(proto::encode(send->message));
     } else if (const auto* close = std::get_if<Close>(&action)) {
       const auto peer = peers_.find(value_of(close->connection));
       if (peer != peers_.end()) {
@@ -173,6 +186,7 @@ void Driver::publish(const RoundMetrics& metrics) {
       return std::nullopt;
     });
   }
+  if (options_.record != nullptr) options_.record->ended(loop_.now(), metrics);
   if (options_.on_round) options_.on_round(metrics);
 }
 
@@ -198,9 +212,9 @@ void Driver::on_worker(std::function<std::optional<Event>()> job) {
 
 std::optional<Event> Driver::compute(const Action& action) {
   if (const auto* open = std::get_if<OpenUpload>(&action)) {
-    if (spool_round_ != open->key.round) {
-      spool_->keep_only(open->key.run, open->key.round);
-      spool_round_ = open->key.round;
+    if (spool_oldest_ != open->oldest) {
+      spool_->keep_only(open->key.run, open->oldest);
+      spool_oldest_ = open->oldest;
     }
     return UploadOpened{open->key, spool_->open(open->key, open->size)};
   }
@@ -212,7 +226,7 @@ std::optional<Event> Driver::compute(const Action& action) {
   } else if (const auto* judge = std::get_if<JudgeUpdate>(&action)) {
     auto bytes = spool_->read(judge->key);
     if (!bytes.ok()) return UploadFailed{judge->key, bytes.error()};
-    return UpdateJudged{judge->key, pipeline_.judge(judge->key.client, judge->report, *bytes)};
+    return UpdateJudged{judge->key, pipeline_.judge(*judge, *bytes)};
   } else if (const auto* begin = std::get_if<BeginSum>(&action)) {
     pipeline_.begin(begin->round);
   } else if (const auto* applying = std::get_if<ApplyStrategy>(&action)) {

@@ -7,6 +7,7 @@
 #include <string>
 #include <unordered_map>
 
+#include <covey/server/fleet_record.hpp>
 #include <covey/server/round_coordinator.hpp>
 #include <covey/server/store.hpp>
 #include <covey/server/update_pipeline.hpp>
@@ -29,6 +30,7 @@ class Driver {
     /// (model) -> (accuracy, loss); on the worker. Empty: no evaluation.
     std::function<std::pair<double, double>(std::span<const float>)> evaluate;
     std::function<void(const RoundMetrics&)> on_round;  ///< on the loop's thread
+    FleetRecord* record = nullptr;  ///< of what devices do, for `covey replay`; on the loop's thread
   };
 
   Driver(transport::EventLoop& loop, Options options, CoordinatorOptions coordinator,
@@ -53,6 +55,7 @@ class Driver {
     std::shared_ptr<transport::Connection> connection;
     std::string name;
     bool remembered = false;  ///< this connection's check-in is in the store
+    std::optional<ClientId> device = std::nullopt;  ///< whose it is in options_.record; none: not recorded
   };
 
   transport::ConnectionHandlers handlers();
@@ -85,7 +88,7 @@ class Driver {
   std::unique_ptr<transport::Listener> listener_;
   std::unordered_map<std::uint64_t, Peer> peers_;
   std::uint64_t next_connection_ = 1;
-  std::optional<RoundNumber> spool_round_;  ///< worker: uploads of other rounds were dropped
+  std::optional<RoundNumber> spool_oldest_;  ///< worker: uploads of earlier rounds were dropped
   std::uint64_t bytes_sent_ = 0, bytes_received_ = 0;  ///< of closed connections
   std::optional<RunFinished> finished_;
   std::unique_ptr<transport::WorkerPool> worker_;  ///< last: its jobs use all of the above

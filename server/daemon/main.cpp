@@ -17,8 +17,12 @@
 #include "server/daemon/server_command.hpp"
 #include "server/daemon/status_command.hpp"
 #include "simulation/daemon/command_line.hpp"
+#include "simulation/daemon/mpi_ranks.hpp"
+#include "simulation/daemon/fleet_command.hpp"
 #include "simulation/daemon/plot_command.hpp"
+#include "simulation/daemon/replay_command.hpp"
 #include "simulation/daemon/simulate_command.hpp"
+#include "simulation/daemon/sweep_command.hpp"
 
 int main(int argc, char** argv) {
   std::signal(SIGPIPE, SIG_IGN);
@@ -28,11 +32,14 @@ int main(int argc, char** argv) {
   app.footer("Start with: covey simulate examples/01_quickstart/run.toml");
   std::function<int()> run;
   covey::add_simulate_command(app, run);
+  covey::add_sweep_command(app, run);
   covey::add_server_command(app, run);
   covey::add_client_command(app, run);
   covey::add_provision_command(app, run);
   covey::add_status_command(app, run);
   covey::add_plot_command(app, run);
+  covey::add_replay_command(app, run);
+  covey::add_fleet_command(app, run);
   covey::add_export_command(app, run);
   covey::add_inspect_command(app, run);
   covey::add_privacy_command(app, run);
@@ -43,6 +50,7 @@ int main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
+    if (argc > 1 && covey::trains_for_rank_0(argv[1])) return covey::kExitDone;  // rank 0 tells
     if (app.exit(error) == 0) return covey::kExitDone;
     const std::vector<std::string_view> arguments(argv + 1, argv + argc);
     if (std::ranges::find(arguments, "--json") != arguments.end()) {

@@ -13,6 +13,8 @@
 #include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
 
+#include <covey/server/fleet_record.hpp>
+#include <covey/server/standing.hpp>
 #include <covey/simulation/evaluation.hpp>
 #include <covey/simulation/experiment.hpp>
 
@@ -59,26 +61,24 @@ std::string first_difference(const std::string& stored, const std::string& now) 
   return "";
 }
 
-/// The run in the store, or a new one put there.
-Result<server::StoredRun> open_run(server::Store& store, const simulation::Experiment& experiment,
-                                   const std::string& state) {
-  COVEY_ASSIGN(auto stored, store.load_run());
+/// Where the run in the store stands; a new one is put there.
+Result<server::StoredStanding> open_run(server::Store& store, const simulation::Experiment& experiment,
+                                        const std::string& state) {
   const std::string config = to_toml(experiment.config);
-  if (stored) {
-    const std::string difference = first_difference(stored->config_toml, config);
-    if (!difference.empty()) {
-      return invalid_argument(state + " holds a run with another configuration: " + difference +
-                              "; use that run file or another --state");
-    }
-    return std::move(*stored);
+  COVEY_ASSIGN(auto standing, server::restore(store, [&] {
+    server::StoredRun fresh;
+    std::random_device device;
+    fresh.run = static_cast<RunId>((static_cast<std::uint64_t>(device()) << 32) | device());
+    fresh.config_toml = config;
+    fresh.model = encode_fp32(experiment.initial_model().span());
+    return fresh;
+  }));
+  const std::string difference = first_difference(standing.run.config_toml, config);
+  if (!difference.empty()) {
+    return invalid_argument(state + " holds a run with another configuration: " + difference +
+                            "; use that run file or another --state");
   }
-  server::StoredRun fresh;
-  std::random_device device;
-  fresh.run = static_cast<RunId>((static_cast<std::uint64_t>(device()) << 32) | device());
-  fresh.config_toml = config;
-  fresh.model = encode_fp32(experiment.initial_model().span());
-  COVEY_TRY(store.begin_run(fresh));
-  return fresh;
+  return standing;
 }
 
 AggregationId fresh_aggregation_id() {
@@ -188,6 +188,10 @@ server::Driver::Options driver_options(const RunConfig& config, const ServerOpti
   return result;
 }
 
+double unix_now_s() {
+  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
+
 Result<int> serve(const ServerOptions& options) {
   COVEY_ASSIGN(const RunConfig config, options.run_file.load());
   COVEY_ASSIGN(auto tls, load_server_kit(options.kit));
@@ -201,19 +205,13 @@ Result<int> serve(const ServerOptions& options) {
   std::filesystem::create_directories(state, error);
   if (error) return failed("cannot make the folder " + state + ": " + error.message());
   COVEY_ASSIGN(auto store, server::Store::open(state + "/store.sqlite"));
-  COVEY_ASSIGN(const auto run, open_run(store, experiment, state));
-  COVEY_ASSIGN(auto rounds, store.load_metrics());
+  COVEY_ASSIGN(const auto found, open_run(store, experiment, state));
+  const server::StoredRun& run = found.run;
   COVEY_ASSIGN(auto parts, make_parts(experiment, std::move(strategy), run));
   auto& [pipeline, coordinator_options] = parts;
-  server::RunState standing{run.run, run.round, pipeline.encoded_model(), std::nullopt,
-                            pipeline.privacy_status()};
-  COVEY_ASSIGN(standing.participations, store.load_participations());
+  server::RunState standing = server::run_state(found, pipeline);
   COVEY_TRY(arm_coordinator(config, tls, coordinator_options));
-  if (!rounds.empty() && rounds.back().committed && rounds.back().round == run.round) {
-    standing.metrics = rounds.back();
-    // Killed before its evaluation was stored: the coordinator evaluates it and publishes it again.
-    if (!rounds.back().accuracy && coordinator_options.evaluates) rounds.pop_back();
-  }
+  auto rounds = server::published_rounds(found, config, coordinator_options.evaluates);
   COVEY_ASSIGN(auto folder, RunFolder::reopen(state, config, rounds));
   COVEY_ASSIGN(auto spool, server::make_file_spool(state + "/spool"));
 
@@ -241,6 +239,8 @@ Result<int> serve(const ServerOptions& options) {
     const auto written = folder.append(metrics);
     if (!written.ok()) spdlog::error("{}", written.error().message);
   };
+  COVEY_ASSIGN(auto record, server::FleetRecord::open({state, loop.now(), unix_now_s()}));
+  driving.record = &record;
   const auto began = std::chrono::steady_clock::now();
   server::Driver driver(loop, std::move(driving), std::move(coordinator_options),
                         std::move(standing), std::move(pipeline), std::move(spool),
@@ -259,6 +259,7 @@ Result<int> serve(const ServerOptions& options) {
     spdlog::log(driver.finished()->ok ? spdlog::level::info : spdlog::level::err,
                 "run over reason=\"{}\"", driver.finished()->reason);
   }
+  if (record.problem()) spdlog::warn("no record for `covey replay`: {}", record.problem()->message);
   const double wall_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
   const auto json = result_json(config, driver, rounds, wall_s);
   COVEY_TRY(folder.write_model(driver.coordinator().model(), experiment.layout));

@@ -1,12 +1,12 @@
 #include "progress_line.hpp"
 
-#include <cstdio>
-
+#include <fmt/format.h>
 #include <unistd.h>
 
-#include <fmt/format.h>
+#include <cstdio>
 
 #include "command_line.hpp"
+#include "run_summary.hpp"
 
 namespace covey {
 namespace {
@@ -29,14 +29,16 @@ ProgressLine::~ProgressLine() {
 
 void ProgressLine::show(const RoundMetrics& metrics) {
   bytes_ += metrics.bytes_up + metrics.bytes_down;
+  energy_j_ += metrics.energy_j.value_or(0);
   if (metrics.accuracy) accuracy_ = *metrics.accuracy;
   if (metrics.loss) loss_ = *metrics.loss;
   const std::uint32_t round = value_of(metrics.round);
   if (first_round_ == 0) first_round_ = round;
   const auto now = std::chrono::steady_clock::now();
   const bool last = metrics.committed && round == num_rounds_;
-  if (quiet_ || (!last && now - last_shown_ < (terminal_ ? std::chrono::steady_clock::duration(kTerminalPause)
-                                                        : std::chrono::steady_clock::duration(kPlainPause)))) {
+  if (quiet_ || (!last && now - last_shown_ <
+                              (terminal_ ? std::chrono::steady_clock::duration(kTerminalPause)
+                                         : std::chrono::steady_clock::duration(kPlainPause)))) {
     return;
   }
   last_shown_ = now;
@@ -44,10 +46,17 @@ void ProgressLine::show(const RoundMetrics& metrics) {
   const double rounds_done = static_cast<double>(round - first_round_ + 1);
   std::string line = fmt::format("round {}/{}", round, num_rounds_);
   if (!metrics.committed) line += " abandoned";
-  if (accuracy_ >= 0) line += fmt::format("  accuracy {:.2f}%  loss {:.4f}", 100 * accuracy_, loss_);
+  if (accuracy_ >= 0)
+    line += fmt::format("  accuracy {:.2f}%  loss {:.4f}", 100 * accuracy_, loss_);
   if (accuracy_ < 0 && loss_ > 0) line += fmt::format("  loss {:.4f}", loss_);
-  line += fmt::format("  clients {}/{}  {}", metrics.accepted, metrics.selected,
-                      human_bytes(static_cast<double>(bytes_)));
+  line += fmt::format("  clients {}/{}", metrics.accepted, metrics.selected);
+  const std::string reasons = drop_outs(metrics.declined, metrics.lost, metrics.late);
+  if (!reasons.empty()) line += fmt::format(" ({})", reasons);
+  if (metrics.wall_s) {  // in the simulator only
+    line += fmt::format("  virtual {}", human_seconds(seconds(metrics.ended.time_since_epoch())));
+  }
+  if (energy_j_ > 0) line += "  " + human_joules(energy_j_);
+  line += "  " + human_bytes(static_cast<double>(bytes_));
   if (!last) {
     line += fmt::format("  {} left", human_seconds(elapsed / rounds_done * (num_rounds_ - round)));
   }

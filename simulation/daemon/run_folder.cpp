@@ -1,6 +1,8 @@
 #include "run_folder.hpp"
 
 #include <cerrno>
+#include <chrono>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 
@@ -27,6 +29,24 @@ Result<std::string> free_name(const std::string& wanted, const std::string& name
   }
 }
 
+constexpr const char* kEventsPrefix = "events.out.tfevents.";  // what TensorBoard looks for
+constexpr const char* kEventsSuffix = ".covey";
+
+/// When the run of this folder began, seconds since 1970: as its events file is named, else now.
+std::string start_of(const std::string& path) {
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(path, error)) {
+    const std::string name = entry.path().filename().string();
+    if (!name.starts_with(kEventsPrefix) || !name.ends_with(kEventsSuffix)) continue;
+    const std::string start =
+        name.substr(std::strlen(kEventsPrefix),
+                    name.size() - std::strlen(kEventsPrefix) - std::strlen(kEventsSuffix));
+    if (!start.empty() && start.find_first_not_of("0123456789") == std::string::npos) return start;
+  }
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  return std::to_string(std::chrono::duration_cast<std::chrono::seconds>(now).count());
+}
+
 }  // namespace
 
 Result<RunFolder> RunFolder::create(const std::string& wanted, const RunConfig& config) {
@@ -41,9 +61,19 @@ Result<RunFolder> RunFolder::reopen(const std::string& path, const RunConfig& co
   if (error) return failed("cannot make the folder " + path + ": " + error.message());
   RunFolder folder(path);
   COVEY_TRY(folder.write("run.toml", to_toml(config)));
-  folder.metrics_.open(path + "/metrics.jsonl", std::ios::trunc);
+  COVEY_TRY(folder.begin_metrics());
   for (const RoundMetrics& metrics : so_far) COVEY_TRY(folder.append(metrics));
   return folder;
+}
+
+Result<void> RunFolder::begin_metrics() {
+  metrics_.open(path_ + "/metrics.jsonl", std::ios::trunc);
+  table_.open(path_ + "/metrics.csv", std::ios::trunc);
+  table_ << csv_header() << '\n';
+  const std::string start = start_of(path_);
+  const std::string events = path_ + "/" + kEventsPrefix + start + kEventsSuffix;
+  COVEY_ASSIGN(events_, simulation::EventFile::create(events, std::strtod(start.c_str(), nullptr)));
+  return {};
 }
 
 Result<void> RunFolder::append(const RoundMetrics& metrics) {
@@ -51,7 +81,9 @@ Result<void> RunFolder::append(const RoundMetrics& metrics) {
   if (!metrics_) {
     return failed("cannot write " + path_ + "/metrics.jsonl: " + std::strerror(errno));
   }
-  return {};
+  table_ << to_csv_line(metrics) << '\n' << std::flush;
+  if (!table_) return failed("cannot write " + path_ + "/metrics.csv: " + std::strerror(errno));
+  return events_->append(metrics);
 }
 
 Result<void> RunFolder::write(const std::string& name, std::string_view content) {

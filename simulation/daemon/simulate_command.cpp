@@ -1,8 +1,10 @@
 #include "simulate_command.hpp"
 
 #include <cstdio>
+#include <fstream>
 #include <memory>
-#include <thread>
+#include <optional>
+#include <utility>
 
 #include <unistd.h>
 
@@ -17,6 +19,8 @@
 #include "model_source.hpp"
 #include "progress_line.hpp"
 #include "run_folder.hpp"
+#include "run_summary.hpp"
+#include "simulation_ranks.hpp"
 
 namespace covey {
 namespace {
@@ -24,6 +28,7 @@ namespace {
 struct SimulateOptions {
   RunFileOptions run_file;
   std::string out;
+  std::string resume;  ///< folder of the run that goes on; "": a new run
   unsigned threads = 0;
   bool quiet = false;
   bool check_sums = false;
@@ -60,6 +65,7 @@ nlohmann::json result_json(const RunConfig& config, const simulation::Simulation
   if (config.target_accuracy > 0) json["target"] = config.target_accuracy;
   if (const auto rounds = rounds_to_target(config, result.rounds)) json["rounds_to_target"] = *rounds;
   json["reason"] = result.reason;
+  if (const auto energy_j = fleet_totals(result.rounds).energy_j) json["energy_j"] = *energy_j;
   if (!result.rounds.empty() && result.rounds.back().epsilon) {
     json["epsilon"] = *result.rounds.back().epsilon;
     json["delta"] = result.rounds.back().delta.value_or(0);
@@ -126,52 +132,96 @@ void print_summary(const RunConfig& config, const simulation::SimulationResult& 
                result.fairness.best10, result.fairness.variance);
   }
   print_privacy(config, result);
+  std::fputs(fleet_summary(fleet_totals(result.rounds)).c_str(), stdout);
   fmt::print("  {} up, {} down, {} of virtual time\n", human_bytes(static_cast<double>(result.bytes_up)),
              human_bytes(static_cast<double>(result.bytes_down)), human_seconds(result.virtual_s));
   fmt::print("  {} training steps in {}: {:.0f} steps/s with {} kernels; {:.0f} MiB at most\n",
              result.train_steps, human_seconds(result.wall_s),
              result.wall_s > 0 ? static_cast<double>(result.train_steps) / result.wall_s : 0,
              models::kernel_instruction_set(), peak_rss_mib());
-  fmt::print("  model {}\n  in {}/: metrics.jsonl, model.fp32, result.json{}\n",
+  fmt::print("  model {}\n  in {}/: metrics.jsonl, metrics.csv, TensorBoard events, model.fp32, result.json{}\n",
              result.model.digest().hex().substr(0, 16), folder,
              plot.curves.empty() ? "" : fmt::format(", {0}.svg, {0}.png", picture_name(plot)));
 }
 
-Result<int> simulate(const SimulateOptions& options) {
-  COVEY_ASSIGN(const RunConfig config, options.run_file.load());
-  COVEY_ASSIGN(const auto registry, simulation::load_registry(config));
+/// The run file: as given, or the one in the folder of the run that goes on.
+Result<RunConfig> load_config(const SimulateOptions& options) {
+  if (options.resume.empty()) {
+    if (!options.run_file.path.empty()) return options.run_file.load();
+    return invalid_argument("name a run file, or with --resume the folder of a run that was stopped");
+  }
+  std::ifstream result(options.resume + "/result.json");
+  const auto json = nlohmann::json::parse(result, nullptr, false);
+  if (json.is_object() && json.value("finished", false)) {
+    return invalid_argument("--resume " + options.resume + ": this run is finished; its results are there");
+  }
+  RunFileOptions stored = options.run_file;
+  stored.path = options.resume + "/run.toml";
+  return stored.load();
+}
+
+Result<LoadedRun> load(const SimulateOptions& options) {
+  COVEY_ASSIGN(RunConfig config, load_config(options));
+  COVEY_ASSIGN(auto registry, simulation::load_registry(config));
   COVEY_ASSIGN(const auto models, model_source(config, options.run_file.data_directory));
-  COVEY_ASSIGN(const auto experiment,
+  COVEY_ASSIGN(auto experiment,
                simulation::load_experiment(config, options.run_file.data_directory, models));
-  COVEY_ASSIGN(auto folder, RunFolder::create(options.out, config));
+  return LoadedRun{std::move(config), std::move(registry), std::move(experiment)};
+}
+
+Result<int> simulate(const SimulateOptions& options) {
+  COVEY_ASSIGN(auto ranks, SimulationRanks::join());
+  const unsigned threads = options.threads > 0 ? options.threads : ranks.default_threads();
+  if (ranks.trains_for_rank_0()) return ranks.train([&] { return load(options); }, threads);
+  COVEY_ASSIGN(const LoadedRun run, load(options));
+  const auto& [config, registry, experiment] = run;
 
   simulation::SimulationOptions simulation_options;
-  simulation_options.threads =
-      options.threads > 0 ? options.threads : std::max(1u, std::thread::hardware_concurrency());
+  simulation_options.threads = threads;
+  COVEY_TRY(ranks.gather(experiment, simulation_options));
+  // What a stopped run wrote is not touched before its journal was found in order.
+  std::optional<RunFolder> folder;
+  const auto open_folder = [&, &config = config]() -> Result<void> {
+    if (folder) return {};
+    COVEY_ASSIGN(folder, options.resume.empty() ? RunFolder::create(options.out, config)
+                                                : RunFolder::reopen(options.resume, config, {}));
+    return {};
+  };
+  if (options.resume.empty()) COVEY_TRY(open_folder());
+  simulation_options.resume = !options.resume.empty();
+  simulation_options.journal_folder = folder ? folder->path() : options.resume;
+  ranks.advise("; covey simulate --resume " + simulation_options.journal_folder +
+               " goes on from the last committed round, should mpirun end the run");
   simulation_options.stop = &stop_on_signal();
   simulation_options.check_sums = options.check_sums;
+  simulation_options.data_directory = options.run_file.data_directory;
   std::optional<Error> write_error;
   auto result = [&] {
     ProgressLine progress(config.num_rounds, options.quiet);
     simulation_options.on_round = [&](const RoundMetrics& metrics) {
       progress.show(metrics);
-      const auto written = folder.append(metrics);
+      auto written = open_folder();
+      if (written.ok()) written = folder->append(metrics);
       if (!written.ok() && !write_error) write_error = written.error();
     };
     return simulation::simulate(experiment, registry, simulation_options);
   }();
   if (!result.ok()) return result.error();
   if (write_error) return *write_error;
+  COVEY_TRY(open_folder());
   const nlohmann::json json = result_json(config, *result);
-  COVEY_TRY(folder.write_model(result->model, experiment.layout));
-  COVEY_TRY(folder.write_result(json));
-  COVEY_TRY(folder.write_pictures(config, result->rounds));
+  COVEY_TRY(folder->write_model(result->model, experiment.layout));
+  COVEY_TRY(folder->write_result(json));
+  COVEY_TRY(folder->write_pictures(config, result->rounds));
   if (!options.quiet) {
-    print_summary(config, *result, learning_curve(config, result->rounds), folder.path());
+    print_summary(config, *result, learning_curve(config, result->rounds), folder->path());
   }
   if (!result->finished) {
-    std::fprintf(stderr, "covey: stopped after round %u of %u; what was learnt is in %s\n",
-                 result->committed, config.num_rounds, folder.path().c_str());
+    const bool written_down = config.faults.seed == 0;
+    std::fprintf(stderr, "covey: stopped after round %u of %u; what was learnt is in %s%s%s\n",
+                 result->committed, config.num_rounds, folder->path().c_str(),
+                 written_down ? "; it goes on with: covey simulate --resume " : "",
+                 written_down ? folder->path().c_str() : "");
   }
   if (options.run_file.json) print_json(json);
   return result->finished ? kExitDone : kExitFailed;
@@ -185,7 +235,16 @@ void add_simulate_command(CLI::App& app, std::function<int()>& run) {
       "simulate", "Runs an experiment in virtual time with the code that is deployed");
   add_run_file_options(*command, options->run_file);
   command->add_option("--out", options->out, "Folder for the results; default runs/<run.name>");
-  command->add_option("--threads", options->threads, "Threads; the result does not depend on it")
+  CLI::Option* resume =
+      command
+          ->add_option("--resume", options->resume,
+                       "Goes on with the run in this folder, which was stopped or killed, to the same bits")
+          ->type_name("FOLDER");
+  command->get_option("run-file")->required(false);
+  for (const char* other : {"run-file", "--set", "--seed", "--out"}) {
+    resume->excludes(command->get_option(other));  // the folder says all of it
+  }
+  command->add_option("--threads", options->threads, "Threads, of each rank under mpirun; the result does not depend on it")
       ->check(CLI::Range(1u, 1024u));
   command->add_flag("--quiet", options->quiet, "No progress, no summary");
   command->add_flag("--check-sums", options->check_sums,

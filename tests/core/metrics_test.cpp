@@ -1,7 +1,9 @@
 #include <catch2/catch.hpp>
 #include <covey/metrics.hpp>
 #include <limits>
+#include <map>
 #include <nlohmann/json.hpp>
+#include <string>
 #include <vector>
 
 namespace covey {
@@ -61,7 +63,10 @@ TEST_CASE("a line of metrics is one JSON object with every figure") {
   metrics.selected = 10;
   metrics.accepted = 7;
   metrics.rejected = 1;
-  metrics.dropped = 2;
+  metrics.dropped = 6;
+  metrics.declined = 1;
+  metrics.lost = 2;
+  metrics.late = 3;
   metrics.examples = 4200;
   metrics.train_loss = 0.25;
   metrics.train_steps = 420;
@@ -78,7 +83,10 @@ TEST_CASE("a line of metrics is one JSON object with every figure") {
                                                        {"selected", 10},
                                                        {"accepted", 7},
                                                        {"rejected", 1},
-                                                       {"dropped", 2},
+                                                       {"dropped", 6},
+                                                       {"declined", 1},
+                                                       {"lost", 2},
+                                                       {"late", 3},
                                                        {"examples", 4200},
                                                        {"train_loss", 0.25},
                                                        {"train_steps", 420},
@@ -147,6 +155,102 @@ TEST_CASE("a round that was not evaluated has no accuracy, and no figure breaks 
   CHECK_FALSE(json.contains("accuracy"));
   CHECK_FALSE(json.contains("loss"));
   CHECK(json["train_loss"].is_null());
+}
+
+namespace {
+
+/// A round of a simulated fleet whose devices were evaluated one by one.
+RoundMetrics simulated_round() {
+  RoundMetrics metrics;
+  metrics.staleness = 1.5;
+  metrics.energy_j = 2048;
+  metrics.wall_s = 0.125;
+  metrics.wasted_s = 33;
+  metrics.devices = FairnessFigures{100, 80.5, 42.25, 99, 210};
+  return metrics;
+}
+
+/// The cells of a line of CSV by the names in the header.
+std::map<std::string, std::string> cells_of(const RoundMetrics& metrics) {
+  const auto split = [](const std::string& text) {
+    std::vector<std::string> cells(1);
+    for (const char c : text) {
+      if (c == ',') {
+        cells.emplace_back();
+      } else {
+        cells.back() += c;
+      }
+    }
+    return cells;
+  };
+  const auto names = split(csv_header());
+  const auto cells = split(to_csv_line(metrics));
+  REQUIRE(names.size() == cells.size());
+  std::map<std::string, std::string> result;
+  for (std::size_t i = 0; i < names.size(); ++i) result[names[i]] = cells[i];
+  REQUIRE(result.size() == names.size());  // no column twice
+  return result;
+}
+
+}  // namespace
+
+TEST_CASE("a line of a simulated round tells staleness, energy, time and the devices' accuracy") {
+  const auto json = nlohmann::json::parse(to_json_line(simulated_round()));
+  CHECK(json["staleness"] == 1.5);
+  CHECK(json["energy_j"] == 2048);
+  CHECK(json["wall_s"] == 0.125);
+  CHECK(json["wasted_s"] == 33);
+  CHECK(json["devices"] == nlohmann::json({{"devices", 100},
+                                           {"average", 80.5},
+                                           {"worst10", 42.25},
+                                           {"best10", 99},
+                                           {"variance", 210}}));
+  const auto plain = nlohmann::json::parse(to_json_line(RoundMetrics{}));
+  for (const char* key : {"staleness", "energy_j", "wall_s", "wasted_s", "devices"}) {
+    CHECK_FALSE(plain.contains(key));
+  }
+}
+
+TEST_CASE("a line of CSV has a cell for every figure, empty where the figure is absent") {
+  const auto absent = cells_of(RoundMetrics{});
+  CHECK(absent.at("round") == "0");
+  CHECK(absent.at("committed") == "1");
+  CHECK(absent.at("accuracy").empty());
+  CHECK(absent.at("devices.variance").empty());
+  auto metrics = simulated_round();
+  metrics.accuracy = 0.75;
+  const auto cells = cells_of(metrics);
+  CHECK(cells.at("accuracy") == "0.75");
+  CHECK(cells.at("devices.worst10") == "42.25");
+  CHECK(cells.at("devices.variance") == "210.0");
+  CHECK(cells.at("energy_j") == "2048.0");
+}
+
+TEST_CASE("every key of metrics.jsonl has a column in metrics.csv") {
+  auto metrics = simulated_round();
+  metrics.accuracy = metrics.loss = metrics.epsilon = metrics.delta = 0.5;
+  metrics.clip_norm = metrics.noise_multiplier = metrics.rounding_error = 0.5;
+  metrics.secure = true;
+  const auto cells = cells_of(metrics);
+  const auto json = nlohmann::json::parse(to_json_line(metrics));
+  std::size_t keys = 0;
+  for (const auto& [key, value] : json.items()) {
+    if (key == "devices") continue;
+    INFO(key);
+    REQUIRE(cells.contains(key));
+    CHECK_FALSE(cells.at(key).empty());
+    ++keys;
+  }
+  CHECK(keys + 5 == cells.size());  // and the five of devices
+}
+
+TEST_CASE("CSV says figures without bound as inf and nan") {
+  RoundMetrics metrics;
+  metrics.epsilon = std::numeric_limits<double>::infinity();
+  metrics.train_loss = std::numeric_limits<double>::quiet_NaN();
+  const auto cells = cells_of(metrics);
+  CHECK(cells.at("epsilon") == "inf");
+  CHECK(cells.at("train_loss") == "nan");
 }
 
 }  // namespace covey

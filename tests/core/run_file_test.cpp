@@ -22,6 +22,7 @@ num-rounds = 7
 target-accuracy = 0.97
 stop-at-target = true
 eval-every = 3
+fairness-every = 5
 [model]
 preset = "2nn"
 initialisation = "he-normal"
@@ -44,6 +45,7 @@ clients = 40
 shards-per-client = 5
 concentration = 0.05
 exponent = 2.5
+empty = "move"
 [strategy]
 name = "fedprox"
 plugin = "./libmine.so"
@@ -82,6 +84,10 @@ max-update-norm = 12.5
 max-uploads = 2
 require-charging = true
 require-unmetered = true
+max-participations = 9
+min-rounds-between = 2
+[asynchronous]
+buffer = 0
 [secure-aggregation]
 mode = "off"
 [privacy]
@@ -91,10 +97,39 @@ latency-ms = [10, 200.5]
 up-mbit-s = 8
 down-mbit-s = [1, 50]
 gflops = [0.5, 4]
+mix = ""
+memory-mib = [256, 512]
+availability = "flaky"
+battery-wh = 15
+compute-watts = 2.5
+radio-joules-per-mb = 4
+capacity-trace = ""
+availability-trace = ""
+start-hour = 20.5
+max-hours = 48
 dropout = 0.1
 dropout-at = "training"
 stragglers = 0.9
 codec = true
+[faults]
+seed = 12
+until-s = 100
+until-round = 6
+delay = 0.01
+delay-s = 20
+drop = 0.02
+duplicate = 0.03
+reorder = 0.04
+truncate = 0.05
+corrupt = 0.06
+cut = 0.07
+device-crash = 0.08
+server-crash = 0.09
+commit-crash = 0.11
+disk-full = 0.12
+clock-skew = 0.13
+[attack]
+kind = "none"
 [server]
 listen = "0.0.0.0:9000"
 max-frame-bytes = 2097152
@@ -173,22 +208,54 @@ TEST_CASE("every key of selection, fleet and server reaches its member") {
   CHECK(config.selection.max_uploads == 2);
   CHECK(config.selection.require_charging);
   CHECK(config.selection.require_unmetered);
-  CHECK(config.fleet.latency_ms_min == 10);
-  CHECK(config.fleet.latency_ms_max == 200.5);
-  CHECK(config.fleet.up_mbit_s_min == 8);
-  CHECK(config.fleet.up_mbit_s_max == 8);
-  CHECK(config.fleet.down_mbit_s_min == 1);
-  CHECK(config.fleet.down_mbit_s_max == 50);
-  CHECK(config.fleet.gflops_min == 0.5);
-  CHECK(config.fleet.gflops_max == 4);
+  CHECK(config.fleet.traits.latency_ms_min == 10);
+  CHECK(config.fleet.traits.latency_ms_max == 200.5);
+  CHECK(config.fleet.traits.up_mbit_s_min == 8);
+  CHECK(config.fleet.traits.up_mbit_s_max == 8);
+  CHECK(config.fleet.traits.down_mbit_s_min == 1);
+  CHECK(config.fleet.traits.down_mbit_s_max == 50);
+  CHECK(config.fleet.traits.gflops_min == 0.5);
+  CHECK(config.fleet.traits.gflops_max == 4);
   CHECK(config.fleet.dropout == 0.1);
   CHECK(config.fleet.stragglers == 0.9);
   CHECK(config.fleet.codec);
+  CHECK(config.fleet.traits.memory_mib_min == 256);
+  CHECK(config.fleet.traits.memory_mib_max == 512);
+  CHECK(config.fleet.traits.availability == "flaky");
+  CHECK(config.fleet.traits.battery_wh == 15);
+  CHECK(config.fleet.traits.compute_watts == 2.5);
+  CHECK(config.fleet.traits.radio_joules_per_mb == 4);
+  CHECK(config.fleet.start_hour == 20.5);
+  CHECK(config.fleet.max_hours == 48);
   CHECK(config.server.listen == "0.0.0.0:9000");
   CHECK(config.server.max_frame_bytes == 2097152);
   CHECK(config.server.chunk_bytes == 131072);
   CHECK(config.server.max_connections == 12);
   CHECK(config.server.keep_snapshots == 9);
+}
+
+TEST_CASE("every key of faults reaches its member") {
+  const RunConfig config = parsed(kEverything);
+  CHECK(config.faults.seed == 12);
+  CHECK(config.faults.until_s == 100);
+  CHECK(config.faults.until_round == 6);
+  CHECK(config.faults.delay == 0.01);
+  CHECK(config.faults.delay_s == 20);
+  CHECK(config.faults.drop == 0.02);
+  CHECK(config.faults.duplicate == 0.03);
+  CHECK(config.faults.reorder == 0.04);
+  CHECK(config.faults.truncate == 0.05);
+  CHECK(config.faults.corrupt == 0.06);
+  CHECK(config.faults.cut == 0.07);
+  CHECK(config.faults.device_crash == 0.08);
+  CHECK(config.faults.server_crash == 0.09);
+  CHECK(config.faults.commit_crash == 0.11);
+  CHECK(config.faults.disk_full == 0.12);
+  CHECK(config.faults.clock_skew == 0.13);
+  CHECK(config.fairness_every == 5);
+  CHECK(config.partition.empty == "move");
+  CHECK(config.selection.max_participations == 9);
+  CHECK(config.selection.min_rounds_between == 2);
 }
 
 TEST_CASE("what is written as TOML reads back as the same configuration") {
@@ -201,7 +268,8 @@ TEST_CASE("what is written as TOML reads back as the same configuration") {
   CHECK(back.name == config.name);
   CHECK(back.seed == config.seed);
   CHECK(back.client.learning_rate == config.client.learning_rate);
-  CHECK(back.fleet.latency_ms_max == config.fleet.latency_ms_max);
+  CHECK(back.fleet.traits.latency_ms_max == config.fleet.traits.latency_ms_max);
+  CHECK(back.fleet.traits == config.fleet.traits);
   CHECK(back.strategy.parameters == config.strategy.parameters);
   CHECK(back.model.initialisation == config.model.initialisation);
   CHECK(back.client.optimizer == config.client.optimizer);
@@ -316,7 +384,7 @@ TEST_CASE("overrides are applied on top of the file") {
   CHECK(config.seed == 3);
   CHECK(config.strategy.parameters ==
         std::vector<std::pair<std::string, double>>{{"proximal-mu", 2}, {"q", 1}});
-  CHECK(config.fleet.latency_ms_max == 2);
+  CHECK(config.fleet.traits.latency_ms_max == 2);
   CHECK_FALSE(config.fleet.codec);
 }
 

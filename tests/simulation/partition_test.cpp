@@ -222,7 +222,8 @@ TEST_CASE("the natural partition keeps the owners, all or the first ones") {
         "partition.clients = 4, but the data has 3 owners; 0 takes them all");
   data.owners[1].train.clear();
   CHECK(error_of(data, config_of("natural", 0)) ==
-        "partition.scheme \"natural\": owner \"b\" has no training example");
+        "partition.scheme \"natural\": owner \"b\" has no training example (partition.empty = "
+        "\"keep\" leaves such owners out, \"move\" gives them one)");
   CHECK_THAT(error_of(data_of(6, 3), config_of("natural", 0)),
              Catch::Contains("does not say who owns what"));
 }
@@ -288,6 +289,83 @@ TEST_CASE("sequences are divided by number, and not by labels they do not have")
           "partition.scheme \"" + std::string(scheme) +
               "\" divides examples by their label; sequences have one for each step (iid, "
               "power-law and natural work)");
+  }
+}
+
+// ---- devices without examples (partition.empty)
+
+std::size_t num_empty(const std::vector<models::Shard>& shards) {
+  return static_cast<std::size_t>(
+      std::ranges::count_if(shards, [](const auto& shard) { return shard.train.empty(); }));
+}
+
+PartitionConfig with_empty(PartitionConfig config, const std::string& empty) {
+  config.empty = empty;
+  return config;
+}
+
+TEST_CASE("kept empty devices stay empty and the others share every example") {
+  for (const std::string scheme : {"iid", "power-law", "shards"}) {
+    CAPTURE(scheme);
+    const auto data = data_of(30, 30);
+    const auto config = config_of(scheme, 100);
+    CHECK_THAT(error_of(data, config), Catch::Contains("30 training examples do not fill"));
+    const auto shards = split(data, with_empty(config, "keep"));
+    REQUIRE(shards.size() == 100);
+    CHECK(num_empty(shards) >= 70);
+    CHECK(num_empty(shards) < 100);
+    CHECK(uses_each_once(shards, &models::Shard::train, 30));
+  }
+}
+
+TEST_CASE("a small Dirichlet concentration may leave devices empty where that is allowed") {
+  const auto data = data_of(2000, 100);
+  PartitionConfig config = config_of("dirichlet", 100);
+  config.concentration = 0.01;
+  CHECK_THAT(error_of(data, config), Catch::Contains("partition.empty = \"keep\" or \"move\""));
+  const auto kept = split(data, with_empty(config, "keep"));
+  CHECK(num_empty(kept) > 10);
+  const auto moved = split(data, with_empty(config, "move"));
+  CHECK(num_empty(moved) == 0);
+  CHECK(uses_each_once(moved, &models::Shard::train, 2000));
+  // Who had examples before has lost only what was moved.
+  for (std::size_t k = 0; k < 100; ++k) {
+    CAPTURE(k);
+    CHECK(moved[k].train.size() <= std::max<std::size_t>(kept[k].train.size(), 1));
+  }
+}
+
+TEST_CASE("a moved example comes from the device that has most") {
+  models::FederatedData data = data_of(9, 0);
+  data.owners = {{{0, 1, 2}, {}}, {{}, {}}, {{3, 4, 5, 6, 7, 8}, {}}, {{}, {}}};
+  data.owner_names = {"a", "b", "c", "d"};
+  const auto config = config_of("natural", 0);
+  CHECK_THAT(error_of(data, config), Catch::Contains("owner \"b\" has no training example"));
+  CHECK(num_empty(split(data, with_empty(config, "keep"))) == 2);
+  const auto moved = split(data, with_empty(config, "move"));
+  CHECK(moved[0].train == std::vector<std::uint32_t>{0, 1, 2});
+  CHECK(moved[1].train == std::vector<std::uint32_t>{8});
+  CHECK(moved[2].train == std::vector<std::uint32_t>{3, 4, 5, 6});
+  CHECK(moved[3].train == std::vector<std::uint32_t>{7});
+}
+
+TEST_CASE("examples cannot be moved where there are fewer than devices") {
+  CHECK_THAT(error_of(data_of(30, 30), with_empty(config_of("iid", 31), "move")),
+             Catch::Contains("30 training examples do not fill 31 devices"));
+  models::FederatedData data = data_of(1, 0);
+  data.owners = {{{0}, {}}, {{}, {}}};
+  CHECK_THAT(error_of(data, with_empty(config_of("natural", 0), "move")),
+             Catch::Contains("fewer training examples than devices (2)"));
+}
+
+TEST_CASE("where no device is empty, partition.empty changes nothing") {
+  const auto data = data_of(1000, 100);
+  for (const std::string scheme : {"iid", "power-law", "shards", "dirichlet"}) {
+    CAPTURE(scheme);
+    const auto config = config_of(scheme, 10);
+    const auto refused = split(data, config);
+    CHECK(equal(refused, split(data, with_empty(config, "keep"))));
+    CHECK(equal(refused, split(data, with_empty(config, "move"))));
   }
 }
 

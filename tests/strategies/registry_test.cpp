@@ -9,7 +9,8 @@ using Catch::Matchers::Contains;
 
 TEST_CASE("the built-in strategies are made by name and know their names") {
   const Registry registry = Registry::with_built_ins();
-  CHECK(registry.names() == std::vector<std::string>{"fedavg", "fedmedian", "fedprox", "qfedavg"});
+  CHECK(registry.names() == std::vector<std::string>{"fedasync", "fedavg", "fedbuff", "fedmedian",
+                                                     "fedprox", "qfedavg"});
   for (const auto& name : registry.names()) {
     INFO(name);
     const auto made = registry.make(name, {});
@@ -22,8 +23,9 @@ TEST_CASE("an unknown strategy is refused with the names there are") {
   const auto made = Registry::with_built_ins().make("fedsgd", {});
   REQUIRE_FALSE(made.ok());
   CHECK(made.error().code == ErrorCode::kInvalidArgument);
-  CHECK_THAT(made.error().message,
-             Contains("\"fedsgd\"") && Contains("fedavg, fedmedian, fedprox, qfedavg"));
+  CHECK_THAT(
+      made.error().message,
+      Contains("\"fedsgd\"") && Contains("fedasync, fedavg, fedbuff, fedmedian, fedprox, qfedavg"));
 }
 
 TEST_CASE("an unknown parameter is refused with the ones there are") {

@@ -30,6 +30,8 @@ class SharedBytes {
   const std::byte* data() const { return view_.data(); }
   std::size_t size() const { return view_.size(); }
   bool empty() const { return view_.empty(); }
+  /// What keeps the bytes alive: to watch whether anybody still does.
+  const std::shared_ptr<const void>& owner() const { return owner_; }
 
   /// Bytes [offset, offset + length); the caller keeps the range inside.
   SharedBytes slice(std::size_t offset, std::size_t length) const {

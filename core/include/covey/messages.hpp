@@ -68,6 +68,7 @@ struct DeviceConditions {
   std::string agent_version;                 ///< "covey/0.1.0"
   std::vector<std::string> precisions;       ///< it can train in: "fp32", "int8"
   std::vector<std::string> compressors;      ///< it can encode updates with: "fp32"
+  std::string device_class;                  ///< what kind of device it is, by its own word; "": none
   bool operator==(const DeviceConditions&) const = default;
 };
 

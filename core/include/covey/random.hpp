@@ -29,6 +29,7 @@ enum class RandomPurpose : std::uint32_t {
   kUpdateRounding = 15, ///< stochastic rounding of an update to its encoding
   kCalibration = 16,    ///< which examples show how large activations become
   kRotation = 17,       ///< signs of the rotation that updates are summed under
+  kAttack = 18,         ///< who is Byzantine, and its noise
 };
 
 /// A counter-based random stream (Philox4x32-10, Salmon et al. 2011) named by what it is for: equal
@@ -62,6 +63,14 @@ class RandomStream {
   double gamma(double shape);
   /// Exponential with mean 1.
   double exponential();
+
+  /// What the stream's numbers are made of, for code that draws many at once: block i, which is four
+  /// next_u32(), is Philox4x32-10 of the counter {i mod 2^32, i / 2^32, client[0], client[1]} under `key`.
+  struct Blocks {
+    std::array<std::uint32_t, 2> key;
+    std::array<std::uint32_t, 2> client;
+  };
+  Blocks blocks() const { return {key_, {counter_[2], counter_[3]}}; }
 
   /// Fisher-Yates.
   template <typename T>

@@ -34,6 +34,8 @@ struct DataConfig {
   double size_mean = 4;              ///< data.size-mean: n_k = floor(LogNormal(mean, spread)) + 50
   double size_spread = 2;            ///< data.size-spread
   std::uint32_t max_examples = 0;    ///< data.max-examples per device of the synthetic set; 0: no cap
+  std::string on_demand = "auto";    ///< data.on-demand: auto | always | never: generate a device's synthetic
+                                     ///< examples when it trains, and keep none (auto: for large fleets)
   std::string label = "label";       ///< data.label: CSV column of the class; "": no labels
   std::string user;                  ///< data.user: CSV column naming the owner ("natural" partition)
   std::uint32_t steps = 80;          ///< data.steps: characters of one example (text)
@@ -46,6 +48,9 @@ struct PartitionConfig {
   std::uint32_t shards_per_client = 2;  ///< partition.shards-per-client
   double concentration = 0.5;        ///< partition.concentration (Dirichlet)
   double exponent = 1.5;             ///< partition.exponent (power law)
+  std::string empty = "refuse";      ///< partition.empty: refuse | keep | move: what happens where devices
+                                     ///< would have no training example; move: each gets one of the device
+                                     ///< that has most
 };
 
 struct StrategyConfig {
@@ -73,6 +78,18 @@ struct LearningRateSchedule {
   bool operator==(const LearningRateSchedule&) const = default;
 };
 
+/// What devices that say they are of this class (`covey client --device-class`, fleet.class.name) do
+/// otherwise than [client] says: [client.class.NAME].
+struct ClientClassConfig {
+  std::string name;
+  std::optional<std::uint32_t> local_epochs;  ///< client.class.NAME.local-epochs
+  std::optional<std::uint32_t> batch_size;    ///< client.class.NAME.batch-size
+  std::optional<std::string> precision;       ///< client.class.NAME.precision
+  double width = 1;  ///< client.class.NAME.width in (0, 1]: share of every hidden layer's units that this
+                     ///< class trains (HeteroFL, Diao et al. 2021)
+  bool operator==(const ClientClassConfig&) const = default;
+};
+
 struct ClientConfig {
   std::uint32_t local_epochs = 1;      ///< client.local-epochs
   std::uint32_t batch_size = 10;       ///< client.batch-size; 0: full batch
@@ -84,13 +101,22 @@ struct ClientConfig {
   std::string precision = "fp32";      ///< client.precision: fp32 | bf16 | qat-int8 | int8
   std::string compressor = "auto";     ///< client.compressor: auto | fp32 | bf16 | int8; auto: as the
                                        ///< precision keeps its weights
+  std::vector<ClientClassConfig> classes;  ///< [client.class.NAME]: what devices of a class do otherwise
 };
 
 struct SelectionConfig {
   double fraction_fit = 0.1;             ///< selection.fraction-fit of min-available-clients (C)
   std::uint32_t min_fit_clients = 1;     ///< selection.min-fit-clients: goal is max(this, fraction)
   std::uint32_t min_available_clients = 0;  ///< selection.min-available-clients; 0: all of partition.clients
-  std::string policy = "uniform";        ///< selection.policy: uniform | by-examples | poisson
+  std::string policy = "uniform";        ///< selection.policy: uniform | by-examples | poisson |
+                                         ///< by-availability | oort | power-of-choice
+  std::uint32_t candidates = 0;          ///< selection.candidates d of power-of-choice; 0: twice the cohort
+  double exploration = 0.9;              ///< selection.exploration of oort: share of devices never tried,
+  double exploration_decay = 0.98;       ///< selection.exploration-decay a round,
+  double exploration_min = 0.2;          ///< selection.exploration-min
+  double round_penalty = 2;              ///< selection.round-penalty, oort's alpha; 0: speed says nothing
+  std::uint32_t max_participations = 0;  ///< selection.max-participations of a device in the run; 0: any
+  std::uint32_t min_rounds_between = 0;  ///< selection.min-rounds-between two rounds of one device
   double over_selection = 1.0;           ///< selection.over-selection: select goal times this (1.3)
   double quorum = 1.0;                   ///< selection.quorum: share of the goal that must report;
                                          ///< who declines is not waited for
@@ -104,6 +130,21 @@ struct SelectionConfig {
   std::uint32_t max_uploads = 16;        ///< selection.max-uploads at the same time
   bool require_charging = false;         ///< selection.require-charging
   bool require_unmetered = false;        ///< selection.require-unmetered
+};
+
+/// Updates are taken as they come, on whatever model they began with, and the model moves whenever
+/// `buffer` of them are there (FedBuff, Nguyen et al. 2022; FedAsync, Xie et al. 2019, is buffer = 1 with
+/// strategy fedasync). A round is then one such step of the model.
+struct AsynchronousConfig {
+  std::uint32_t buffer = 0;        ///< asynchronous.buffer K; 0: synchronous rounds
+  std::uint32_t concurrency = 0;   ///< asynchronous.concurrency: devices at work at a time; 0: the goal of
+                                   ///< [selection]
+  std::uint32_t max_staleness = 100;  ///< asynchronous.max-staleness: an update of an older model is rejected
+  std::string staleness = "polynomial";  ///< asynchronous.staleness s(t): constant | polynomial | hinge
+  double exponent = 0.5;           ///< asynchronous.exponent a: (1 + t)^-a
+  double hinge_slope = 10;         ///< asynchronous.hinge-slope a: 1 / (a (t - b) + 1) above b
+  double hinge_from = 4;           ///< asynchronous.hinge-from b
+  bool enabled() const { return buffer > 0; }
 };
 
 /// How updates are summed so that the server sees only the sum.
@@ -137,12 +178,32 @@ struct PrivacyConfig {
                                          ///< dp-ftrl counts with; 0: no limit
 };
 
-/// Virtual devices; the simulator only. Each trait is drawn per device: uniform in [min, max].
-struct FleetConfig {
+/// What the devices of one class are like: each trait is drawn per device, uniform in [min, max] (bandwidth
+/// and speed: uniform in the logarithm).
+struct DeviceClassConfig {
+  std::string name = "device";                             ///< fleet.class.name
+  double share = 1;                                        ///< fleet.class.share of the fleet, relative
   double latency_ms_min = 20, latency_ms_max = 20;         ///< fleet.latency-ms = 20 or [min, max]
   double up_mbit_s_min = 0, up_mbit_s_max = 0;             ///< fleet.up-mbit-s; 0: unlimited
   double down_mbit_s_min = 0, down_mbit_s_max = 0;         ///< fleet.down-mbit-s
-  double gflops_min = 1, gflops_max = 1;                   ///< fleet.gflops: compute speed
+  double gflops_min = 1, gflops_max = 1;                   ///< fleet.gflops: compute speed in training
+  double memory_mib_min = 0, memory_mib_max = 0;           ///< fleet.memory-mib for training; 0: enough
+  std::string availability = "always";                     ///< fleet.availability: always | nightly | flaky
+  double battery_wh = 0;                                   ///< fleet.battery-wh; 0: on mains
+  double compute_watts = 3;                                ///< fleet.compute-watts while it trains
+  double radio_joules_per_mb = 5;                          ///< fleet.radio-joules-per-mb sent or received
+  bool operator==(const DeviceClassConfig&) const = default;
+};
+
+/// Virtual devices; the simulator only.
+struct FleetConfig {
+  std::string mix;               ///< fleet.mix: phones | raspberry-pi | mixed; "": the traits below
+  DeviceClassConfig traits;      ///< the keys of [fleet] itself: all devices alike
+  std::vector<DeviceClassConfig> classes;  ///< [[fleet.class]]: several kinds, instead of the above
+  std::string capacity_trace;    ///< fleet.capacity-trace: CSV or JSON file (FedScale's semantics)
+  std::string availability_trace;  ///< fleet.availability-trace: CSV or JSON file
+  double start_hour = 0;         ///< fleet.start-hour: coordinated time of day at which the run begins, 0..24
+  double max_hours = 0;          ///< fleet.max-hours of virtual time; 0: until the rounds are done
   double dropout = 0;            ///< fleet.dropout: chance that a selected device fails in a round
   std::string dropout_at = "training";  ///< fleet.dropout-at: training | sharing | masking | unmasking |
                                  ///< any: in which step of a secure sum; behind what it last sent
@@ -150,6 +211,37 @@ struct FleetConfig {
                                  ///< x uniform in [1, E] (Li et al. 2020); reported only with
                                  ///< client.accept-partial-work, else the device misses the round
   bool codec = false;            ///< fleet.codec: send every message through the wire codec and back
+};
+
+/// What goes wrong between and in the machines of a simulated fleet, drawn from a seed. Rates are chances
+/// per message, per device and hour, or per commit.
+struct FaultConfig {
+  std::uint64_t seed = 0;        ///< faults.seed; 0: nothing goes wrong
+  double until_s = 0;            ///< faults.until-s of virtual time, then they stop; 0: they never stop
+  std::uint32_t until_round = 0; ///< faults.until-round: once it is committed they stop as well; 0: any round
+  double delay = 0;              ///< faults.delay: chance that a message is late, by up to delay-s
+  double delay_s = 30;           ///< faults.delay-s
+  double drop = 0;               ///< faults.drop: a message is lost, and with it the connection
+  double duplicate = 0;          ///< faults.duplicate: a message arrives twice
+  double reorder = 0;            ///< faults.reorder: a message is overtaken by the next
+  double truncate = 0;           ///< faults.truncate: a message loses its end
+  double corrupt = 0;            ///< faults.corrupt: bits of a message flip
+  double cut = 0;                ///< faults.cut: the connection breaks behind a message
+  double device_crash = 0;       ///< faults.device-crash per message: the device starts again from nothing
+  double server_crash = 0;       ///< faults.server-crash per event of the server's
+  double commit_crash = 0;       ///< faults.commit-crash: the server dies around a commit
+  double disk_full = 0;          ///< faults.disk-full: a write of the server's fails
+  double clock_skew = 0;         ///< faults.clock-skew: devices' clocks run fast or slow by up to this share
+};
+
+/// Byzantine devices: what they send instead of an honest update.
+struct AttackConfig {
+  std::string kind = "none";     ///< attack.kind: none | label-flip | sign-flip | gaussian | alie | ipm |
+                                 ///< backdoor
+  double share = 0.1;            ///< attack.share of the devices
+  double scale = 1;              ///< attack.scale: c of sign-flip, sigma of gaussian, epsilon of ipm, the
+                                 ///< backdoor's boost
+  std::uint32_t target_label = 0;  ///< attack.target-label of the backdoor
 };
 
 struct ServerConfig {
@@ -167,15 +259,20 @@ struct RunConfig {
   double target_accuracy = 0;         ///< run.target-accuracy: reported as rounds_to_target; 0: none
   bool stop_at_target = false;        ///< run.stop-at-target
   std::uint32_t eval_every = 1;       ///< run.eval-every rounds
+  std::uint32_t fairness_every = 0;   ///< run.fairness-every rounds the devices' own test data are evaluated
+                                      ///< (simulator); 0: after the last
   ModelConfig model;
   DataConfig data;
   PartitionConfig partition;
   StrategyConfig strategy;
   ClientConfig client;
   SelectionConfig selection;
+  AsynchronousConfig asynchronous;
   SecureAggregationConfig secure_aggregation;
   PrivacyConfig privacy;
   FleetConfig fleet;
+  FaultConfig faults;
+  AttackConfig attack;
   ServerConfig server;
 };
 
@@ -189,6 +286,14 @@ std::string compressor_of(const RunConfig& config);
 /// or a precision or compressor of the client's whose updates cannot be masked.
 Result<SecureAggregationPlan> secure_aggregation_plan_of(const RunConfig& config,
                                                          std::uint32_t max_devices);
+
+/// Error, naming the key, where selection.policy asks for what secure aggregation or differential privacy
+/// hides, or its figures contradict each other.
+Result<void> check_selection(const RunConfig& config);
+
+/// Error, naming the key, where something that needs a cohort is asked for together with asynchronous
+/// aggregation, which has none.
+Result<void> check_asynchronous(const RunConfig& config);
 
 /// Reads a TOML run file, then applies `overrides` ("client.learning-rate=0.05", TOML values; a bare
 /// word is taken as a string). Unknown keys, wrong types and values out of range are refused naming

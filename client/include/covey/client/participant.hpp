@@ -103,9 +103,17 @@ struct RequiredPrivacy {
   std::uint32_t min_devices = 0;  ///< fewest that advertise keys for a sum
 };
 
+/// What a plan's network takes, found out once.
+struct PlannedModel {
+  ModelSpec spec;
+  std::string precision;               ///< "": nothing is known yet
+  std::optional<std::uint64_t> bytes;  ///< none: a TorchScript file
+};
+
 struct ParticipantOptions {
   ClientId client{};       ///< from the device's own certificate
   std::uint64_t seed = 0;  ///< of backoff jitter
+  std::uint32_t draws = 0; ///< of jitter taken in earlier lives of this device
   DeviceConditions conditions;
   Duration backoff_min = std::chrono::milliseconds(200);  ///< first wait after a lost connection
   Duration backoff_max = std::chrono::seconds(60);        ///< doubles up to this, with full jitter
@@ -118,6 +126,8 @@ struct ParticipantOptions {
   bool keep_finished_work = true;
   RequiredPrivacy required_privacy = {};
   std::shared_ptr<const privacy::DeviceCredentials> credentials = nullptr;  ///< or null: none
+  /// Of the last plan. A host of many devices on one thread gives them one, since they are sent one plan.
+  std::shared_ptr<PlannedModel> planned = std::make_shared<PlannedModel>();
   /// Keys and seeds of secure sums.
   std::function<std::unique_ptr<privacy::SecretSource>(const AggregationRound&)> make_secrets =
       [](const AggregationRound&) { return privacy::system_secrets(); };
@@ -135,6 +145,13 @@ class Participant {
   bool finished() const { return phase_ == Phase::kFinished; }
   /// Rounds in which this device's update was accepted.
   std::uint32_t rounds_accepted() const { return rounds_accepted_; }
+  /// Set while it has no task and no connection and only waits for this moment. Its host may forget it till
+  /// then, and begin a new one with `draws`.
+  std::optional<Time> idle_until() const;
+  /// Draws of jitter taken so far: ParticipantOptions::draws of its next life.
+  std::uint32_t draws() const { return draws_; }
+  /// Whether it holds a task whose outcome is open.
+  bool has_task() const { return task_ && !task_->decided && task_->stage != Stage::kDeclined; }
   /// What it is doing, in a word: "waiting", "downloading", "training", ...
   std::string_view phase_name() const;
 
@@ -179,11 +196,6 @@ class Participant {
   struct KeptModel {
     Digest digest;
     SharedBytes bytes;
-  };
-  struct PlannedModel {
-    ModelSpec spec;
-    std::string precision;
-    std::optional<std::uint64_t> bytes;  ///< none: a TorchScript file
   };
   /// What every handler works with: the time of the event and the list its actions go to.
   struct Step {
@@ -264,7 +276,7 @@ class Participant {
   Phase phase_ = Phase::kDisconnected;
   Link link_ = Link::kDown;
   std::uint32_t rounds_accepted_ = 0;
-  std::uint32_t draws_ = 0;     ///< of jitter, each from a stream of its own
+  std::uint32_t draws_ = 0;  ///< of jitter, each from a stream of its own
   std::uint32_t failures_ = 0;  ///< connections lost since the server last answered
   std::uint32_t violations_ =
       0;                        ///< connections broken for a bad message since the last orderly end
@@ -286,7 +298,6 @@ class Participant {
   std::optional<AggregationRound> keyed_;     ///< the last sum that keys were made for
   /// The last round in a sum of which this device revealed shares.
   std::optional<std::pair<RunId, RoundNumber>> revealed_;
-  std::optional<PlannedModel> planned_;  ///< of the last plan
 
   // deadlines, of which the earliest is the timer's
   std::optional<Time> retry_at_;   ///< connect or check in again

@@ -17,6 +17,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace covey::client {
@@ -62,6 +63,15 @@ struct TrainingControl {
   std::uint32_t max_epochs = UINT32_MAX;
 };
 
+/// What a device does otherwise than it is told to, where a simulation wants it to: an empty function does
+/// nothing. Called on the training thread.
+struct Deviation {
+  /// Changes each batch before it is trained on: features [n x example size], labels [n x labels of each].
+  std::function<void(std::span<float> features, std::span<std::int32_t> labels)> examples;
+  /// Changes the update, R^d, before it is made private and encoded. An error fails the training.
+  std::function<Result<void>(std::span<float> update)> update;
+};
+
 /// The seam between the protocol and a training engine. One thread at a time.
 class Trainer {
  public:
@@ -82,14 +92,22 @@ class SgdTrainer : public Trainer {
 
   /// The examples that the next `train` uses: indices into `data`; copied nowhere, must stay alive.
   void use_examples(std::span<const std::uint32_t> indices) { indices_ = indices; }
+  /// The same, of another data set, which must stay alive likewise.
+  void use_examples(const models::DataSet& data, std::span<const std::uint32_t> indices) {
+    data_ = &data;
+    indices_ = indices;
+  }
+  /// From the next `train` on; {} makes the device honest again.
+  void use_deviation(Deviation deviation) { deviation_ = std::move(deviation); }
   Result<TrainedUpdate> train(const TrainingTask& task, const TrainingControl& control) override;
 
  private:
   struct Workbench;
-  const models::DataSet& data_;
+  const models::DataSet* data_;
   const strategies::Registry& registry_;
   SecretsFactory make_secrets_;
   std::span<const std::uint32_t> indices_;
+  Deviation deviation_;
   std::unique_ptr<Workbench> workbench_;
 };
 

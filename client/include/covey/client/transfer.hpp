@@ -57,7 +57,7 @@ class BlobDownload {
   std::uint32_t count_ = 0;
   std::vector<std::byte> assembled_;
   std::optional<SharedBytes> whole_;  ///< the one chunk that covered everything, uncopied
-  Sha256 hash_;                       ///< of assembled_, as it grows
+  std::optional<Sha256> hash_;        ///< of assembled_, as it grows
 };
 
 /// Sends one blob on one connection as far as the server grants, as slices of it. One thread at a

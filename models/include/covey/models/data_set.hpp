@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include <covey/ids.hpp>
 #include <covey/parameter_vector.hpp>
 #include <covey/random.hpp>
 #include <covey/result.hpp>
@@ -33,6 +34,15 @@ class DataSet {
   static Result<DataSet> from_tokens(std::uint32_t steps, std::vector<std::uint16_t> tokens,
                                      std::vector<std::int32_t> labels, std::uint32_t vocabulary);
 
+  /// Room for examples that the caller writes.
+  struct Rows {
+    std::span<float> features;       ///< [examples x example_size()]
+    std::span<std::int32_t> labels;  ///< [examples]
+  };
+  /// Becomes a set of `examples` float examples, to be filled through what is returned: finite features,
+  /// labels in [0, classes). Buffers only grow, so that a set may be filled again and again.
+  Rows refill(std::span<const std::uint32_t> shape, std::uint32_t classes, std::size_t examples);
+
   std::size_t size() const { return labels_.size() / labels_per_example_; }
   bool empty() const { return labels_.empty(); }
   /// 1, or the steps of a sequence.
@@ -49,6 +59,8 @@ class DataSet {
   /// [indices.size() x labels_per_example()]. Tokens become floats, exactly.
   void gather(std::span<const std::uint32_t> indices, std::span<float> out_features,
               std::span<std::int32_t> out_labels) const;
+  /// Asks for the memory of examples that `gather` wants next; of large ones only for their beginnings.
+  void prefetch(std::span<const std::uint32_t> indices) const;
 
  private:
   std::vector<std::uint32_t> shape_;
@@ -80,6 +92,35 @@ struct FederatedData {
 /// FedProx's Synthetic(alpha, beta) (Li et al. 2020, section 5.1; the authors' generator): `devices`
 /// owners, 60 features, 10 classes; each owner's data split by config.test_fraction.
 Result<FederatedData> make_synthetic(const DataConfig& config, std::uint32_t devices, std::uint64_t seed);
+
+/// The same examples, device by device and when they are needed: all of them follow from (seed, device), so a
+/// million devices take no memory. Const methods may run on many threads at once.
+class SyntheticSource {
+ public:
+  /// Error naming the key: no devices, or features that would not be finite.
+  static Result<SyntheticSource> make(const DataConfig& config, std::uint32_t devices,
+                                      std::uint64_t seed);
+
+  std::uint32_t devices() const { return devices_; }
+  std::uint64_t num_examples(ClientId device) const;  ///< training and test; one draw
+  std::uint64_t num_train(ClientId device) const;
+  /// A device's training or test examples, in the order in which make_synthetic has them, to `out`, and 0,
+  /// 1, ... to `indices`. Nothing is allocated once both have held as many.
+  void train(ClientId device, DataSet& out, std::vector<std::uint32_t>& indices) const;
+  void test(ClientId device, DataSet& out, std::vector<std::uint32_t>& indices) const;
+  /// Of the first devices, at most `devices` and as many as have `examples` test examples together (one at
+  /// least): owners and test examples, and no training examples.
+  Result<FederatedData> test_of_first(std::uint32_t devices, std::uint64_t examples) const;
+
+ private:
+  SyntheticSource() = default;
+  void fill(ClientId device, bool test, DataSet& out, std::vector<std::uint32_t>& indices) const;
+
+  DataConfig config_;
+  std::uint32_t devices_ = 0;
+  std::uint64_t seed_ = 0;
+};
+
 /// What of a data set is wanted: a server evaluates on test examples and needs no others.
 enum class DataParts : std::uint8_t { kAll, kTestOnly };
 

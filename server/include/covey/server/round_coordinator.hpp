@@ -22,6 +22,8 @@
 /// The server's side of the protocol as a state machine: events in, actions out, time is an input.
 namespace covey::server {
 
+class PlanVariants;
+
 /// One update on its way in: the only key of an upload.
 struct UploadKey {
   RunId run{};
@@ -67,6 +69,13 @@ struct UploadFailed {
 struct EncodedModel {
   SharedBytes parameters;  ///< fp32: what is stored, evaluated and moved
   SharedBytes sent;        ///< as the plan's precision says; for fp32 the same bytes
+  /// As devices of each [client.class] are sent it; empty where no class has a plan of its own.
+  std::vector<SharedBytes> variants = {};
+
+  /// `variant`: a number of PlanVariants.
+  const SharedBytes& sent_to(std::uint32_t variant) const {
+    return variant == 0 ? sent : variants[variant - 1];
+  }
 };
 /// Where a run with differential privacy stands: what its devices are asked next, what was spent.
 struct PrivacyStatus {
@@ -127,6 +136,8 @@ struct SetTimer {
 struct OpenUpload {
   UploadKey key;
   std::uint64_t size = 0;
+  /// Uploads of rounds before this one are not needed any more (UploadSpool::keep_only).
+  RoundNumber oldest{};
 };
 struct WriteUpload {
   UploadKey key;
@@ -140,6 +151,11 @@ struct DropUpload {
 struct JudgeUpdate {
   UploadKey key;
   Report report;
+  // Asynchronous aggregation: how many rounds were committed since the model that this update began with,
+  // and that model's fp32 parameters (empty: the strategy does not ask for them).
+  std::uint32_t staleness = 0;
+  SharedBytes base = {};
+  std::uint32_t variant = 0;  ///< of the plan that the device was sent: a number of PlanVariants
 };
 /// Forget whatever was summed; a new round begins (UpdatePipeline::begin).
 struct BeginSum {
@@ -207,16 +223,22 @@ struct CoordinatorOptions {
   std::optional<std::uint64_t> selection_seed = std::nullopt;
   /// Whose certificates of identities count; where devices have them.
   std::optional<privacy::AuthorityKey> authority = std::nullopt;
+  /// Asynchronous aggregation: the strategy asks what an update began with (SumStrategy::needs_base).
+  bool needs_base = false;
+  /// Where classes of devices have plans of their own; or null.
+  std::shared_ptr<const PlanVariants> variants = nullptr;
 };
 
 /// The most devices that one round can have.
 std::uint32_t largest_cohort(const SelectionConfig& config, std::uint32_t population);
+/// Error where selection.max-participations or min-rounds-between leave too few devices to go on with.
+Result<void> check_participation_limits(const RunConfig& config, std::uint32_t population);
 
 enum class Phase : std::uint8_t {
   kSelection,      ///< devices check in until there are enough, or the timeout
   kConfiguration,  ///< the cohort is drawn and sent its assignments
   kReporting,  ///< until everyone reported, or the quorum at the deadline; a secure sum takes its steps
-               ///< here, from keys to unmasking
+               ///< here, from keys to unmasking. Asynchronous aggregation is here all the time
   kCommit,     ///< the strategy is applied and the round made durable; then it is evaluated
   kStopping,
   kFinished,
@@ -225,10 +247,15 @@ std::string_view to_string(Phase phase);
 
 /// Runs the rounds. Owns no socket, thread, clock, file or global generator. One thread at a time.
 /// Memory: O(model) for the current model, O(small) per connection and per selected device.
+/// Asynchronous aggregation (config.asynchronous) has no cohorts: a device is given work whenever a
+/// place is free, and a round is what it takes until enough updates are there to move the model.
+/// Memory then is O(model) for each model that somebody works on, max-staleness + 1 at most.
 class RoundCoordinator {
  public:
   RoundCoordinator(CoordinatorOptions options, RunState state);
   ~RoundCoordinator();
+  RoundCoordinator(RoundCoordinator&&) noexcept;
+  RoundCoordinator& operator=(RoundCoordinator&&) noexcept;
 
   /// First call to make.
   void start(Time now, Actions& actions);

@@ -10,6 +10,7 @@
 #include <covey/privacy/secret.hpp>
 #include <covey/privacy/sum_figures.hpp>
 #include <covey/result.hpp>
+#include <covey/server/plan_variants.hpp>
 #include <covey/server/round_coordinator.hpp>
 #include <covey/strategies/exact_sum.hpp>
 #include <covey/strategies/strategy.hpp>
@@ -48,6 +49,10 @@ class UpdatePipeline {
     std::uint64_t seed = 0;             ///< of the plan
     PrivacyPlan privacy;
     std::optional<privacy::SumFormat> sum;  ///< under secure aggregation: updates come masked
+    /// Where classes of devices have plans of their own; or null. Number 0 is what is said above.
+    std::shared_ptr<const PlanVariants> variants = nullptr;
+
+    AsynchronousConfig asynchronous = {};  ///< what stale updates count
 
     /// What `plan` says of a model of this layout, for a strategy of so many scalars. Error naming a
     /// precision or compressor that is not known, or why no secure sum can hold the updates.
@@ -66,8 +71,11 @@ class UpdatePipeline {
 
   /// Forgets whatever was summed.
   void begin(RoundNumber round = {});
-  /// Nothing: counted. Otherwise why not, for the peer. A client is counted once per round.
+  /// Nothing: counted. Otherwise why not, for the peer. A client is counted once per round. A stale
+  /// update enters the sum times s(staleness), its weight and scalars as they are, so that it moves the
+  /// model less and does not make the others count more (FedBuff).
   std::optional<Rejection> judge(ClientId client, const Report& report, const SharedBytes& bytes);
+  std::optional<Rejection> judge(const JudgeUpdate& action, const SharedBytes& bytes);
   /// Takes the masks off the sum of this round's updates; before `apply`. Error as UnmaskJob::run.
   Result<privacy::UnmaskJob::Figures> unmask(const privacy::UnmaskJob& job,
                                              std::optional<ClientId>* culprit = nullptr);
@@ -89,6 +97,8 @@ class UpdatePipeline {
   std::span<const std::uint64_t> packed_sum() const { return packed_sum_; }
   /// How masked updates are packed; nothing without secure aggregation.
   const std::optional<privacy::SumFormat>& sum_format() const { return format_.sum; }
+  /// Of the reports in the round's sum, in all; nothing where weights come masked.
+  std::optional<double> summed_weight() const;
   /// Who is in the round's sum.
   const std::set<ClientId>& counted() const { return counted_; }
   strategies::Strategy& strategy() { return *strategy_; }
@@ -96,11 +106,12 @@ class UpdatePipeline {
  private:
   UpdatePipeline() = default;
   std::optional<Rejection> check_report(ClientId client, const Report& report) const;
-  Result<std::span<const float>> view(const SharedBytes& bytes);
-  std::optional<Rejection> check_bytes(const Report& report, const SharedBytes& bytes) const;
-  std::optional<Rejection> judge_plain(ClientId client, const Report& report,
-                                       const SharedBytes& bytes);
-  std::optional<Rejection> add_to_sums(const Report& report, std::span<const float> update);
+  Result<std::span<const float>> view(const SharedBytes& bytes, std::uint32_t variant);
+  std::optional<Rejection> check_bytes(const JudgeUpdate& action, const SharedBytes& bytes) const;
+  std::optional<Rejection> judge_plain(const JudgeUpdate& action, const SharedBytes& bytes);
+  std::optional<Rejection> add_to_sums(const JudgeUpdate& action, std::span<const float> update);
+  Result<std::span<const float>> from_model(std::span<const float> update, const SharedBytes& base);
+  std::vector<SharedBytes> encode_variants(const SharedBytes& sent) const;
   double norm_limit() const;
   Result<void> run_strategy(strategies::ServerModel model);
   Result<void> run_sum_strategy(strategies::ServerModel model);
@@ -116,6 +127,7 @@ class UpdatePipeline {
   strategies::ExactSum sum_;  ///< R^d; SumStrategy only
   strategies::ExactScalarSum weight_;
   std::vector<strategies::ExactScalarSum> scalars_;
+  std::vector<strategies::ExactScalarSum> variant_weights_;  ///< by number; where some train a part
   struct Kept {
     SharedBytes bytes;  ///< fp32, aligned for float
     double weight = 0;
@@ -127,7 +139,9 @@ class UpdatePipeline {
   double unclipped_ = 0;  ///< of the sum at hand: privacy::SumFigures
   std::optional<SecureSumFigures> figures_;
   PipelinePrivacy privacy_;
+  ParameterVector shifted_;        ///< R^d, where the strategy needs the base of an update
   ParameterVector decoded_;        ///< R^d, once an update was not fp32 aligned for float
+  ParameterVector part_;           ///< R^d', of devices that train a part of the model
 };
 
 /// What ApplyStrategy asks for, and its answer. `unmasked` is called between the two halves of a secure

@@ -31,8 +31,8 @@ class UploadSpool {
   /// unreadable.
   virtual Result<SharedBytes> read(const UploadKey& key) = 0;
   virtual void drop(const UploadKey& key) = 0;
-  /// Drops everything that is not of this round.
-  virtual void keep_only(RunId run, RoundNumber round) = 0;
+  /// Drops everything of other runs, and of rounds before `oldest`.
+  virtual void keep_only(RunId run, RoundNumber oldest) = 0;
 };
 
 /// In memory: the simulator. A single chunk that is the whole update is shared, not copied.

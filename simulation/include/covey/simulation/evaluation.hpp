@@ -23,7 +23,7 @@ class Evaluator {
   models::Evaluation evaluate(const models::DataSet& data, std::span<const float> parameters);
   /// Accuracy of every shard's own test examples; shards without any are left out.
   std::vector<double> accuracies(const models::DataSet& test,
-                                 const std::vector<models::Shard>& shards,
+                                 std::span<const models::Shard> shards,
                                  std::span<const float> parameters);
 
  private:

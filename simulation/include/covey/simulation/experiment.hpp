@@ -4,6 +4,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -21,6 +22,8 @@
 
 namespace covey::simulation {
 
+class Attack;
+
 /// Where a run's networks come from. The default knows networks of layers; a program with libtorch gives
 /// one that also knows TorchScript files.
 struct ModelSource {
@@ -34,14 +37,49 @@ struct ModelSource {
 struct Experiment {
   RunConfig config;
   models::FederatedData data;
-  std::vector<models::Shard> shards;  ///< by client number
+  std::vector<models::Shard> shards;  ///< by client number; empty where data are generated when needed
+  /// Generates a device's training examples when it trains. data.train is empty then, and data.test are the
+  /// held-out examples of the first devices: kTestedDevices, or fewer that hold kTestedExamples.
+  std::optional<models::SyntheticSource> generated;
+  static constexpr std::uint32_t kTestedDevices = 1000;
+  static constexpr std::uint64_t kTestedExamples = 250'000;  // 57 MiB
+  /// Devices without a training example (partition.empty = "keep"): they have nothing to check in for.
+  std::uint32_t empty_devices = 0;
+  std::shared_ptr<Attack> attack;  ///< what Byzantine devices do in a simulation; null: there are none
+  /// What is to be said of the experiment at its start, a sentence each.
+  std::vector<std::string> notices;
   std::optional<models::Network> network;  ///< none: a TorchScript file
   TrainingPlan plan;
   models::EngineFactory make_engine;
   ModelLayout layout;
   ParameterVector torchscript_parameters;  ///< R^d, of such a file only
 
-  std::uint32_t population() const { return static_cast<std::uint32_t>(shards.size()); }
+  /// Registered devices: client numbers are below it.
+  std::uint32_t population() const {
+    return generated ? generated->devices() : static_cast<std::uint32_t>(shards.size());
+  }
+  /// Those that hold training examples.
+  std::uint32_t population_with_data() const { return population() - empty_devices; }
+  /// Whose own test examples (rows of data.test) per-device figures are of: everybody, or where data are
+  /// generated when needed the first ones.
+  std::span<const models::Shard> tested_devices() const {
+    return generated ? std::span<const models::Shard>(data.owners) : shards;
+  }
+  /// The most training examples that one device has.
+  std::uint64_t largest_num_examples() const;
+  /// Training examples of a device. Cheap, also where the data are generated when they are needed.
+  std::uint64_t num_examples(ClientId client) const;
+  /// A device's training examples: rows `indices` of `data`. Where data are generated when they are needed,
+  /// `data` is `scratch`, filled here; it must outlive their use. May run on many threads at once.
+  struct Examples {
+    const models::DataSet* data = nullptr;
+    std::span<const std::uint32_t> indices;
+  };
+  struct Scratch {
+    models::DataSet data;
+    std::vector<std::uint32_t> indices;
+  };
+  Examples training_examples(ClientId client, Scratch& scratch) const;
   /// The model of round 0: drawn from the run's seed, or what the TorchScript file holds.
   ParameterVector initial_model() const;
   /// Floating-point operations of one training step per example.

@@ -18,7 +18,9 @@ namespace covey::simulation {
 /// Where the data has no owners, a device's test examples are drawn from the test set with the same
 /// share of labels as its training examples (iid: equal parts of the test set).
 /// Deterministic in (data, config, seed), the same in the simulator and in a deployed client.
-/// Error when a scheme leaves a device without an example.
+/// A scheme may leave devices without a training example (few examples for many devices, a small
+/// concentration, owners that have none). config.empty says what then: "refuse": an error (dirichlet is drawn
+/// again first); "keep": they stay empty; "move": each is given one example of the device that has most.
 Result<std::vector<models::Shard>> partition(const models::FederatedData& data,
                                              const PartitionConfig& config, std::uint64_t seed);
 

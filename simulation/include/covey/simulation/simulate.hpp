@@ -1,8 +1,10 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -10,6 +12,7 @@
 #include <covey/metrics.hpp>
 #include <covey/result.hpp>
 #include <covey/simulation/experiment.hpp>
+#include <covey/simulation/training_worker.hpp>
 #include <covey/strategies/registry.hpp>
 
 namespace covey::simulation {
@@ -17,9 +20,25 @@ namespace covey::simulation {
 struct SimulationOptions {
   unsigned threads = 1;                                       ///< including the caller's
   std::function<void(const RoundMetrics&)> on_round;          ///< after each round, on the caller's thread
+  /// Each message of the server's, at the moment when it is sent.
+  std::function<void(ClientId, const ServerMessage&)> on_sent = nullptr;
   const std::atomic<bool>* stop = nullptr;                    ///< ends the run after the event at hand
   /// Ends the run with an error where a secure sum, unmasked, is not the sum of what its devices put in.
   bool check_sums = false;
+  /// Ends the run with an error where one of its invariants does not hold; where faults strike they are
+  /// always checked, and secure sums as well.
+  bool check_invariants = false;
+  std::string replay;          ///< the command that repeats this run: told with a violation
+  /// Where the run is written down as it goes, to go on after it was killed; "": nowhere. The folder exists.
+  /// Runs with faults are not.
+  std::string journal_folder;
+  /// Goes on where the journal says; rounds until there are told to on_round again.
+  bool resume = false;
+  /// At least so long between two of the moments that a run can go on from. 0: every committed round.
+  std::chrono::milliseconds snapshot_pause{1000};
+  /// Workers beside the threads, made when the simulation begins and gone when it ends: other machines.
+  std::function<std::vector<std::unique_ptr<TrainingWorker>>()> more_workers;
+  std::string data_directory;  ///< where relative paths of traces are looked up first
 };
 
 struct SimulationResult {

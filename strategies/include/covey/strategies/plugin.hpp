@@ -21,7 +21,7 @@
 namespace covey::strategies {
 
 /// Raised whenever strategy.hpp, registry.hpp or result.hpp changes what a compiled plug-in sees.
-inline constexpr std::uint32_t kPluginInterface = 2;
+inline constexpr std::uint32_t kPluginInterface = 3;
 
 #define COVEY_STRINGIFY_(x) #x
 #define COVEY_STRINGIFY(x) COVEY_STRINGIFY_(x)

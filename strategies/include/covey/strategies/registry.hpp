@@ -18,7 +18,7 @@ using Factory = std::function<Result<std::unique_ptr<Strategy>>(const Parameters
 /// thread may call `make`.
 class Registry {
  public:
-  /// "fedavg", "fedprox", "qfedavg", "fedmedian".
+  /// "fedavg", "fedprox", "qfedavg", "fedmedian", "fedbuff", "fedasync".
   static Registry with_built_ins();
 
   /// Error if the name is taken.

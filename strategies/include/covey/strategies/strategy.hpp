@@ -97,6 +97,11 @@ class Strategy {
 class SumStrategy : public Strategy {
  public:
   virtual Result<void> apply(const Sum& sum, ServerModel model) = 0;
+  /// True where an update says where the model should go, and not by how much it should move: in
+  /// asynchronous aggregation base + update - model then enters the sum in the update's place, base
+  /// being the model that the device began with, model the one that is moved (FedAsync). The server
+  /// keeps every base that devices are at work on, and asynchronous.buffer has to be 1.
+  virtual bool needs_base() const { return false; }
 };
 
 /// Must see each update (medians, Krum, ...): cannot run under secure aggregation.

@@ -209,9 +209,10 @@ Result<ParameterVector> SgdTrainer::Workbench::update_of(const TrainingTask& tas
   return update;
 }
 
-Result<SharedBytes> SgdTrainer::Workbench::encode_deviating(
-    const TrainingTask& task, Encoding encoding, const strategies::LocalOutcome& outcome,
-    const Deviation& deviation) {
+Result<SharedBytes> SgdTrainer::Workbench::encode_deviating(const TrainingTask& task,
+                                                            Encoding encoding,
+                                                            const strategies::LocalOutcome& outcome,
+                                                            const Deviation& deviation) {
   if (!deviation.update) return encode_update(task, encoding, outcome);
   // Int8 training keeps no weights that a difference in another encoding could be made of.
   const Encoding plain = encoding == Encoding::kInt8 ? encoding : Encoding::kFp32;

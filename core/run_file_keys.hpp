@@ -43,7 +43,8 @@ struct RunKey {
   bool low_excluded = false;
   bool high_excluded = false;
   std::vector<std::string_view> choices = {};  ///< of a text (empty: any) or enumeration
-  /// Of a rate or size: what is smaller is refused, but for 0 where it says "no limit". 0: no such bound.
+  /// Of a rate or size: what is smaller is refused, but for 0 where it says "no limit". 0: no such
+  /// bound.
   double smallest_limit = 0;
 
   std::string path() const { return std::string(table) + "." + std::string(name); }
@@ -55,8 +56,8 @@ std::span<const RunKey> run_keys();
 /// run file that gives such a key is refused, and none is written.
 std::string_view unmet_need(const RunKey& key, const RunConfig& config);
 const RunKey* find_run_key(std::string_view table, std::string_view name);
-/// The keys of one kind of device, bound to RunConfig::fleet.traits: those of [fleet] itself, and of
-/// every [[fleet.class]].
+/// The keys of one kind of device, bound to RunConfig::fleet.traits: those of [fleet] itself, and
+/// of every [[fleet.class]].
 std::vector<RunKey> trait_keys(std::string_view table);
 
 /// A sentence about one key, "table.key", and where there is none nothing is wrong.

@@ -47,6 +47,7 @@ Member& Cohort::add(const std::shared_ptr<const ModelVersion>& version, ClientId
   const auto entry = members_.try_emplace(members_.end(), client);
   COVEY_ASSERT(members_.size() == before + 1);
   Member& member = entry->second;
+  index_.emplace(client, &member);
   member.client = client;
   member.round = version->round;
   member.version = version;
@@ -56,18 +57,21 @@ Member& Cohort::add(const std::shared_ptr<const ModelVersion>& version, ClientId
 
 void Cohort::remove(const Member& member) {
   if (!member.undecided()) --count_of(member.state);
-  members_.erase(ClientId{member.client});  // a copy: the key goes with the member
+  const ClientId client = member.client;  // a copy: the key goes with the member
+  index_.erase(client);
+  members_.erase(client);
 }
 
 void Cohort::clear() {
   round_ = RoundNumber{};
   members_.clear();
+  index_.clear();
   accepted_ = rejected_ = left_ = missed_ = 0;
 }
 
 Member* Cohort::find(ClientId client) {
-  const auto found = members_.find(client);
-  return found != members_.end() ? &found->second : nullptr;
+  const auto found = index_.find(client);
+  return found != index_.end() ? found->second : nullptr;
 }
 
 std::size_t& Cohort::count_of(MemberState outcome) {

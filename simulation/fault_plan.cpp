@@ -154,12 +154,18 @@ FaultConfig faults_of_seed(std::uint64_t seed, const RunConfig& config) {
     double low, high;
   };
   constexpr Kind kKinds[] = {
-      {&FaultConfig::delay, 0.001, 0.3},          {&FaultConfig::drop, 0.001, 0.05},
-      {&FaultConfig::duplicate, 0.001, 0.2},      {&FaultConfig::reorder, 0.001, 0.1},
-      {&FaultConfig::truncate, 0.001, 0.03},      {&FaultConfig::corrupt, 0.001, 0.03},
-      {&FaultConfig::cut, 0.001, 0.05},           {&FaultConfig::device_crash, 0.001, 0.05},
-      {&FaultConfig::server_crash, 0.0003, 0.02}, {&FaultConfig::commit_crash, 0.05, 0.7},
-      {&FaultConfig::disk_full, 0.003, 0.3},      {&FaultConfig::clock_skew, 0.01, 0.3},
+      {&FaultConfig::delay, 0.001, 0.3},
+      {&FaultConfig::drop, 0.001, 0.1},
+      {&FaultConfig::duplicate, 0.001, 0.2},
+      {&FaultConfig::reorder, 0.001, 0.1},
+      {&FaultConfig::truncate, 0.001, 0.1},
+      {&FaultConfig::corrupt, 0.001, 0.1},
+      {&FaultConfig::cut, 0.001, 0.1},
+      {&FaultConfig::device_crash, 0.001, 0.1},
+      {&FaultConfig::server_crash, 0.0003, 0.04},
+      {&FaultConfig::commit_crash, 0.05, 0.7},
+      {&FaultConfig::disk_full, 0.003, 0.3},
+      {&FaultConfig::clock_skew, 0.01, 0.3},
   };
   bool any = false;
   while (!any) {

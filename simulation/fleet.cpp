@@ -1,3 +1,4 @@
+#include "attack.hpp"
 #include "fleet.hpp"
 
 #include <algorithm>
@@ -95,6 +96,9 @@ Result<SimulationResult> Fleet::run() {
   if (has_accuracy(experiment_.plan.model)) {
     result_.fairness = fairness(evaluator_.accuracies(experiment_.data.test, experiment_.tested_devices(),
                                                       server_->pipeline.model().span()));
+  }
+  if (experiment_.config.attack.kind == "backdoor") {
+    result_.backdoor = experiment_.attack->backdoor_success(evaluator_, server_->pipeline.model().span());
   }
   return std::move(result_);
 }

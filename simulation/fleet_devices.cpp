@@ -104,7 +104,7 @@ void Fleet::rest() {
       devices_[index].reset();
       if (faults_) restart_finished(index);
     } else if (const auto until = devices_[index]->participant->idle_until()) {
-      sleep(index, true_time(index, *until));
+      sleep(index, std::max(devices_[index]->offline_until, true_time(index, *until)));
     }
   }
   to_rest_.clear();

@@ -104,6 +104,15 @@ void Fleet::deliver_badly(Time at, Sent event) {
   const ConnectionId connection = event.connection;
   const MessageFate fate = plan.message();
   Device& device = *devices_[index];
+  FaultFigures& figures = result_.faults;
+  figures.lost += fate.lost;
+  figures.cut += fate.cut_behind && !fate.lost;
+  figures.late += fate.delay > Duration{};
+  if (!fate.lost) {
+    figures.repeated += fate.twice;
+    figures.overtaken += fate.overtaken;
+    figures.damaged += fate.damage != Damage::kNone;
+  }
   if (fate.delay > Duration{}) {
     (kUp ? device.up : device.down).hold(fate.delay);
     at += fate.delay;
@@ -160,6 +169,7 @@ void Fleet::on(const DeviceCrash& event) {
   if (event.noticed) cut(event.device, false);
   devices_[event.device].reset();
   ++faults_->reboots[event.device];
+  ++result_.faults.device_crashes;
   wake_at(event.device, now_ + event.gone);
 }
 
@@ -188,7 +198,11 @@ Time Fleet::true_time(DeviceIndex index, Time device_time) const {
 
 // ---- the server
 
-bool Fleet::disk_full() { return striking() && faults_->plan.disk_full(); }
+bool Fleet::disk_full() {
+  const bool full = striking() && faults_->plan.disk_full();
+  result_.faults.full_disks += full;
+  return full;
+}
 
 /// How many of an event's actions are carried out before the server dies; SIZE_MAX: it lives.
 std::size_t Fleet::actions_until_crash(std::size_t actions) {
@@ -203,6 +217,7 @@ std::size_t Fleet::actions_until_crash(std::size_t actions) {
 
 /// Whatever was not durable is gone, and every connection breaks.
 void Fleet::crash_server() {
+  ++result_.faults.server_crashes;
   if (faults_->plan.spool_survives()) faults_->kept_spool = std::move(server_->spool);
   server_.reset();
   faults_->store.reset();

@@ -152,10 +152,19 @@ void Invariants::stored() {
 }
 
 void Invariants::published(const RoundMetrics& metrics) {
-  if (!metrics.committed || metrics.round <= durable_) return;
-  violated("nobody hears of a round before it is durable",
-           fmt::format("round {} was published, round {} is the last that is durable",
-                       value_of(metrics.round), value_of(durable_)));
+  if (!metrics.committed) return;
+  if (metrics.round > durable_) {
+    violated("nobody hears of a round before it is durable",
+             fmt::format("round {} was published, round {} is the last that is durable",
+                         value_of(metrics.round), value_of(durable_)));
+    return;
+  }
+  const std::string shown = committed_figures(metrics);
+  const std::string kept = committed_figures(rounds_.at(metrics.round).metrics);
+  if (shown != kept) {
+    violated("no committed round is lost or changed",
+             fmt::format("committed was {}; published was {}", kept, shown));
+  }
 }
 
 void Invariants::settled(const server::RoundCoordinator& coordinator) {

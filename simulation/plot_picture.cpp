@@ -16,7 +16,7 @@ namespace {
 constexpr double kSingleWidth = 640, kSingleHeight = 320;
 constexpr double kPanelWidth = 300, kPanelHeight = 250;
 constexpr std::size_t kPanelsInARow = 3;
-constexpr double kLeft = 64, kRight = 20, kBelow = 48, kGap = 22;
+constexpr double kLeft = 64, kRight = 20, kBelow = 48, kGap = 32;
 constexpr double kTitle = 44;       ///< room above everything
 constexpr double kPanelTitle = 22;  ///< room above each of several panels
 constexpr double kLegendLine = 18, kLegendMark = 22, kLegendGap = 18;
@@ -105,6 +105,7 @@ std::vector<std::size_t> finite_points(const Curve& curve) {
 
 void draw_band(cairo_t* c, const Curve& curve, const Frame& frame) {
   const auto finite = finite_points(curve);
+  cairo_new_path(c);  // text leaves a point behind, from which a line would begin
   const auto edge = [&](std::size_t i, double side) {
     const auto [x, y] = curve.points[i];
     cairo_line_to(c, frame.at_x(x), frame.at_y(y + side * curve.spread[i]));
@@ -117,6 +118,7 @@ void draw_band(cairo_t* c, const Curve& curve, const Frame& frame) {
 
 void draw_curve(cairo_t* c, const Curve& curve, const Frame& frame) {
   const auto finite = finite_points(curve);
+  cairo_new_path(c);
   for (const std::size_t i : finite) {
     cairo_line_to(c, frame.at_x(curve.points[i].first), frame.at_y(curve.points[i].second));
   }

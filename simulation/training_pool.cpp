@@ -77,6 +77,7 @@ TrainingPool::TrainingPool(std::unique_ptr<TrainingWorker> own,
                            std::size_t max_ahead)
     : max_ahead_(max_ahead), own_(std::move(own)), others_(std::move(others)) {
   COVEY_ASSERT(max_ahead_ >= 1);
+  some_queue_ = std::ranges::any_of(others_, [](const auto& worker) { return worker->queues(); });
   for (const auto& worker : others_) {
     threads_.emplace_back([this, one = worker.get()] { work(*one); });
   }
@@ -159,7 +160,7 @@ Result<client::TrainedUpdate> TrainingPool::take(Key key) {
   // Another worker has begun it: train what comes next instead of waiting. Otherwise the simulation
   // would follow that worker from job to job, idle.
   while (slot.state == State::kRunning && !stopped()) {
-    const auto next = next_to_compute();
+    const auto next = next_to_compute(*own_);
     if (next) {
       compute_ahead(*own_, *next, stop_ != nullptr ? *stop_ : never_, lock);
     } else {
@@ -227,10 +228,11 @@ std::uint64_t TrainingPool::begun() const {
   return begun_;
 }
 
-std::optional<std::uint32_t> TrainingPool::next_to_compute() {
+std::optional<std::uint32_t> TrainingPool::next_to_compute(const TrainingWorker& worker) {
   if (ahead_ >= max_ahead_) return std::nullopt;
   drop_stale();
-  if (waiting_.empty()) return std::nullopt;
+  const std::size_t enough = worker.queues() ? 1 + others_.size() : 0;
+  if (waiting_.size() <= enough) return std::nullopt;
   const std::uint32_t index = waiting_.front().slot;
   std::pop_heap(waiting_.begin(), waiting_.end(), later);
   waiting_.pop_back();
@@ -272,7 +274,7 @@ bool TrainingPool::compute_ahead(TrainingWorker& worker, std::uint32_t index,
 void TrainingPool::work(TrainingWorker& worker) {
   std::unique_lock lock(mutex_);
   while (!ending_) {
-    const auto next = next_to_compute();
+    const auto next = next_to_compute(worker);
     if (!next) {
       rest(lock);
     } else if (!compute_ahead(worker, *next, slots_[*next].cancelled, lock)) {
@@ -301,6 +303,11 @@ void TrainingPool::wake_one() {
   if (resting_ == 0) return;
   signal_.fetch_add(1, std::memory_order_relaxed);
   if (sleeping_ == 0) return;
+  if (some_queue_) {  // whoever woke alone might not be the one that may begin a job
+    sleeping_ = 0;
+    wake_.notify_all();
+    return;
+  }
   --sleeping_;
   wake_.notify_one();
 }

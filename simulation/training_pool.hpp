@@ -81,7 +81,7 @@ class TrainingPool {
   Result<client::TrainedUpdate> compute_now(std::uint32_t index,
                                             std::unique_lock<std::mutex>& lock);
   void wait_for(Slot& slot, std::unique_lock<std::mutex>& lock);
-  std::optional<std::uint32_t> next_to_compute();
+  std::optional<std::uint32_t> next_to_compute(const TrainingWorker& worker);
   void enqueue(std::uint32_t index);
   void drop_stale();
   bool stale(const Waiting& entry) const;
@@ -107,6 +107,7 @@ class TrainingPool {
   std::size_t sleeping_ = 0;       ///< of those, at most so many wait for wake_
   const Slot* awaited_ = nullptr;  ///< whose end `finished_` is told of
   bool ending_ = false;
+  bool some_queue_ = false;  ///< of others_
   const std::atomic<bool>* stop_ = nullptr;
   const std::atomic<bool> never_{false};
   std::unique_ptr<TrainingWorker> own_;

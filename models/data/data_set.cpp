@@ -155,10 +155,12 @@ DataSet::Rows DataSet::refill(std::span<const std::uint32_t> shape, std::uint32_
 }
 
 void DataSet::prefetch(std::span<const std::uint32_t> indices) const {
-  constexpr std::size_t kLine = 64;         // bytes that come together
-  constexpr std::size_t kMostLines = 8;     // of an example; the hardware notices what goes on behind
-  constexpr std::size_t kMostExamples = 16; // more would push each other out of the queue
-  const std::size_t feature = !tokens_.empty() ? sizeof(tokens_[0]) : !bytes_.empty() ? 1 : sizeof(float);
+  constexpr std::size_t kLine = 64;      // bytes that come together
+  constexpr std::size_t kMostLines = 8;  // of an example; the hardware notices what goes on behind
+  constexpr std::size_t kMostExamples = 16;  // more would push each other out of the queue
+  const std::size_t feature = !tokens_.empty()  ? sizeof(tokens_[0])
+                              : !bytes_.empty() ? 1
+                                                : sizeof(float);
   const char* base = !tokens_.empty()  ? reinterpret_cast<const char*>(tokens_.data())
                      : !bytes_.empty() ? reinterpret_cast<const char*>(bytes_.data())
                                        : reinterpret_cast<const char*>(floats_.data());

@@ -174,7 +174,8 @@ void Driver::publish(const RoundMetrics& metrics) {
                metrics.committed ? "committed" : "abandoned", value_of(metrics.round),
                metrics.selected, metrics.accepted, metrics.rejected, metrics.dropped,
                metrics.private_figures ? "" : fmt::format(" train_loss={:.4f}", metrics.train_loss),
-               metrics.epsilon ? fmt::format(" epsilon={:.4g}", *metrics.epsilon) : "",
+               (metrics.epsilon ? fmt::format(" epsilon={:.4g}", *metrics.epsilon) : "") +
+                   (metrics.staleness ? fmt::format(" staleness={:.3g}", *metrics.staleness) : ""),
                metrics.accuracy ? fmt::format(" accuracy={:.4f} loss={:.4f}", *metrics.accuracy,
                                               metrics.loss.value_or(0))
                                 : "");

@@ -15,6 +15,7 @@
 #include <covey/simulation/simulate.hpp>
 
 #include "command_line.hpp"
+#include "fault_options.hpp"
 #include "learning_curve.hpp"
 #include "model_source.hpp"
 #include "progress_line.hpp"
@@ -32,6 +33,7 @@ struct SimulateOptions {
   unsigned threads = 0;
   bool quiet = false;
   bool check_sums = false;
+  FaultOptions faults;
 };
 
 nlohmann::json result_json(const RunConfig& config, const simulation::SimulationResult& result) {
@@ -54,6 +56,7 @@ nlohmann::json result_json(const RunConfig& config, const simulation::Simulation
         {"worst10", result.fairness.worst10},
         {"best10", result.fairness.best10},
         {"variance", result.fairness.variance}}},
+      {"backdoor", nullptr},
       {"accuracy", nullptr},
       {"loss", nullptr},
       {"target", nullptr},
@@ -64,6 +67,7 @@ nlohmann::json result_json(const RunConfig& config, const simulation::Simulation
   }
   if (config.target_accuracy > 0) json["target"] = config.target_accuracy;
   if (const auto rounds = rounds_to_target(config, result.rounds)) json["rounds_to_target"] = *rounds;
+  if (result.backdoor) json["backdoor"] = *result.backdoor;
   json["reason"] = result.reason;
   if (const auto energy_j = fleet_totals(result.rounds).energy_j) json["energy_j"] = *energy_j;
   if (!result.rounds.empty() && result.rounds.back().epsilon) {
@@ -131,7 +135,13 @@ void print_summary(const RunConfig& config, const simulation::SimulationResult& 
                result.fairness.devices, result.fairness.average, result.fairness.worst10,
                result.fairness.best10, result.fairness.variance);
   }
+  if (result.backdoor) {
+    fmt::print("  the backdoor works on {:.1f}% of the test examples with its trigger\n", 100 * *result.backdoor);
+  }
   print_privacy(config, result);
+  if (const std::string faults = fault_summary(result.faults); !faults.empty()) {
+    fmt::print("  survived: {}\n", faults);
+  }
   std::fputs(fleet_summary(fleet_totals(result.rounds)).c_str(), stdout);
   fmt::print("  {} up, {} down, {} of virtual time\n", human_bytes(static_cast<double>(result.bytes_up)),
              human_bytes(static_cast<double>(result.bytes_down)), human_seconds(result.virtual_s));
@@ -147,7 +157,7 @@ void print_summary(const RunConfig& config, const simulation::SimulationResult& 
 /// The run file: as given, or the one in the folder of the run that goes on.
 Result<RunConfig> load_config(const SimulateOptions& options) {
   if (options.resume.empty()) {
-    if (!options.run_file.path.empty()) return options.run_file.load();
+    if (!options.run_file.path.empty()) return load_with_faults(options.run_file, options.faults);
     return invalid_argument("name a run file, or with --resume the folder of a run that was stopped");
   }
   std::ifstream result(options.resume + "/result.json");
@@ -176,6 +186,9 @@ Result<int> simulate(const SimulateOptions& options) {
   COVEY_ASSIGN(const LoadedRun run, load(options));
   const auto& [config, registry, experiment] = run;
 
+  if (!options.quiet) {
+    for (const std::string& notice : experiment.notices) std::fprintf(stderr, "covey: %s\n", notice.c_str());
+  }
   simulation::SimulationOptions simulation_options;
   simulation_options.threads = threads;
   COVEY_TRY(ranks.gather(experiment, simulation_options));
@@ -194,6 +207,8 @@ Result<int> simulate(const SimulateOptions& options) {
                " goes on from the last committed round, should mpirun end the run");
   simulation_options.stop = &stop_on_signal();
   simulation_options.check_sums = options.check_sums;
+  simulation_options.check_invariants = options.faults.check;
+  simulation_options.replay = replay_command(options.run_file, options.faults);
   simulation_options.data_directory = options.run_file.data_directory;
   std::optional<Error> write_error;
   auto result = [&] {
@@ -241,7 +256,8 @@ void add_simulate_command(CLI::App& app, std::function<int()>& run) {
                        "Goes on with the run in this folder, which was stopped or killed, to the same bits")
           ->type_name("FOLDER");
   command->get_option("run-file")->required(false);
-  for (const char* other : {"run-file", "--set", "--seed", "--out"}) {
+  add_fault_options(*command, options->faults);
+  for (const char* other : {"run-file", "--set", "--seed", "--out", "--faults", "--check"}) {
     resume->excludes(command->get_option(other));  // the folder says all of it
   }
   command->add_option("--threads", options->threads, "Threads, of each rank under mpirun; the result does not depend on it")

@@ -4,11 +4,10 @@
 #include <toml++/toml.h>
 
 #include <algorithm>
-#include <array>
-#include <cmath>
+#include <cctype>
 #include <filesystem>
+#include <optional>
 #include <set>
-#include <sstream>
 #include <string_view>
 
 namespace covey {
@@ -33,16 +32,22 @@ std::string text_of(const Choice& choice) {
   return choice.key == "case" ? choice.value : last_part(choice.key) + "=" + choice.value;
 }
 
-/// A TOML value on one line, as --set takes it; nothing for a table or a date.
+/// A TOML value on one line, as --set takes it; nothing for a table or a date. Numbers in as few
+/// digits as say the same: they become the names of folders.
 std::optional<std::string> value_text(const toml::node& node) {
-  if (node.is_table() || node.is_date() || node.is_time() || node.is_date_time())
-    return std::nullopt;
   if (const auto text = node.value_exact<std::string>()) return fmt::format("\"{}\"", *text);
-  std::ostringstream out;
-  node.visit([&](const auto& value) { out << value; });
-  std::string text = out.str();
-  std::ranges::replace(text, '\n', ' ');
-  return text;
+  if (const auto truth = node.value_exact<bool>()) return fmt::format("{}", *truth);
+  if (const auto whole = node.value_exact<std::int64_t>()) return fmt::format("{}", *whole);
+  if (const auto number = node.value_exact<double>()) return fmt::format("{}", *number);
+  const toml::array* array = node.as_array();
+  if (array == nullptr) return std::nullopt;
+  std::string list;
+  for (const toml::node& element : *array) {
+    const auto text = value_text(element);
+    if (!text) return std::nullopt;
+    list += (list.empty() ? "" : ", ") + *text;
+  }
+  return "[" + list + "]";
 }
 
 /// What people read: strings without their quotes.
@@ -51,22 +56,29 @@ std::string plain(std::string text) {
   return text;
 }
 
-/// Letters of all tongues stay; what separates paths or needs quotes in a shell becomes '-'.
+/// Letters of all tongues stay; what separates paths or needs quotes in a shell becomes one '-'.
 std::string folder_name(const std::string& name) {
   std::string folder;
+  bool gap = false;  // between words, seen but not written yet
   for (std::size_t i = 0; i < name.size(); ++i) {
     const char c = name[i];
-    if (name.compare(i, 2, ", ") == 0) {
+    const bool between_choices = name.compare(i, 2, ", ") == 0;
+    const bool stays = std::isalnum(static_cast<unsigned char>(c)) != 0 ||
+                       static_cast<unsigned char>(c) >= 0x80 || c == '=' || c == '_' || c == '+' ||
+                       (c == '.' && !folder.empty());
+    if (between_choices) {
       folder += '_';
+      gap = false;
       ++i;
-      continue;
+    } else if (stays) {
+      if (gap && !folder.empty()) folder += '-';
+      folder += c;
+      gap = false;
+    } else {
+      gap = true;
     }
-    const bool plain_character = std::isalnum(static_cast<unsigned char>(c)) != 0 ||
-                                 static_cast<unsigned char>(c) >= 0x80 || c == '=' || c == '_' ||
-                                 c == '+' || (c == '.' && !folder.empty());
-    folder += plain_character ? c : '-';
   }
-  return folder;
+  return folder.empty() ? "case" : folder;
 }
 
 /// Reads one sweep file. One use.

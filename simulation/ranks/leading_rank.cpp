@@ -78,7 +78,7 @@ Result<void> LeadingRank::gather(const Digest& experiment, const std::string& ke
 std::vector<std::unique_ptr<TrainingWorker>> LeadingRank::workers() {
   std::vector<std::unique_ptr<TrainingWorker>> all;
   for (const auto& rank : ranks_) {
-    for (std::uint32_t i = 0; i < rank->hello().workers; ++i) {
+    for (std::uint32_t i = 0; i <= rank->hello().workers; ++i) {
       all.push_back(std::make_unique<RemoteWorker>(*rank, i));
     }
   }

@@ -1,6 +1,8 @@
 #include "rank_messages.hpp"
 
 #include <covey/proto/codec.hpp>
+#include <cstring>
+#include <optional>
 #include <utility>
 
 #include "durable_file.hpp"
@@ -18,8 +20,36 @@ Error not_ours(const char* what) {
   return malformed(std::string(what) + " from another rank does not parse");
 }
 
-SharedBytes copy_of(std::span<const std::byte> bytes) {
-  return SharedBytes(std::vector<std::byte>(bytes.begin(), bytes.end()));
+/// A message with a large payload: the payload, the header, and the header's length. What receives
+/// it cuts the rest off and has the payload in a buffer of its own, without a copy.
+std::vector<std::byte> join(std::span<const std::byte> payload, const ByteWriter& header) {
+  const auto length = static_cast<std::uint32_t>(header.bytes().size());
+  const auto tail = std::as_bytes(std::span(&length, 1));
+  std::vector<std::byte> message;
+  message.reserve(payload.size() + length + tail.size());
+  message.insert(message.end(), payload.begin(), payload.end());
+  message.insert(message.end(), header.bytes().begin(), header.bytes().end());
+  message.insert(message.end(), tail.begin(), tail.end());
+  return message;
+}
+
+/// Where the header begins; nothing: there is none.
+std::optional<std::size_t> header_begin(std::span<const std::byte> message) {
+  std::uint32_t length = 0;
+  if (message.size() < sizeof length) return std::nullopt;
+  const std::size_t end = message.size() - sizeof length;
+  std::memcpy(&length, message.data() + end, sizeof length);
+  if (length > end) return std::nullopt;
+  return end - length;
+}
+
+std::span<const std::byte> header_of(std::span<const std::byte> message, std::size_t begin) {
+  return message.subspan(begin, message.size() - sizeof(std::uint32_t) - begin);
+}
+
+SharedBytes payload_of(std::vector<std::byte> message, std::size_t header) {
+  message.resize(header);
+  return SharedBytes(std::move(message));
 }
 
 void blob(ByteWriter& writer, std::span<const std::byte> bytes) {
@@ -73,7 +103,6 @@ client::TrainedUpdate read_update(ByteReader& reader) {
     update.packed = format;
   }
   update.clipped_coordinates = reader.number();
-  update.update = copy_of(reader.raw(reader.number()));
   return update;
 }
 
@@ -91,7 +120,6 @@ void write_update(ByteWriter& writer, const client::TrainedUpdate& update) {
     writer.number(update.packed->coordinates);
   }
   writer.number(update.clipped_coordinates);
-  blob(writer, update.update.span());
 }
 
 }  // namespace
@@ -145,12 +173,13 @@ std::vector<std::byte> encode_job(std::uint64_t number, const TrainingJob& job,
   assignment.model_size = job.task.model.size();
   assignment.report_within = job.task.report_within;
   blob(writer, proto::encode(ServerMessage(std::move(assignment))).header);
-  if (model.included) blob(writer, job.task.model.span());
-  return bytes_of(writer);
+  return join(model.included ? job.task.model.span() : std::span<const std::byte>(), writer);
 }
 
-Result<JobMessage> decode_job(std::span<const std::byte> bytes) {
-  ByteReader reader(bytes);
+Result<JobMessage> decode_job(std::vector<std::byte> bytes) {
+  const auto begin = header_begin(bytes);
+  if (!begin) return not_ours("a training job");
+  ByteReader reader(header_of(bytes, *begin));
   JobMessage message;
   message.number = reader.number();
   client::TrainingTask& task = message.job.task;
@@ -161,7 +190,6 @@ Result<JobMessage> decode_job(std::span<const std::byte> bytes) {
   message.model.dropped.resize(reader.count(1));
   for (std::uint64_t& serial : message.model.dropped) serial = reader.number();
   const auto header = reader.raw(reader.number());
-  if (message.model.included) task.model = copy_of(reader.raw(reader.number()));
   if (!reader.ok() || reader.left() > 0) return not_ours("a training job");
   COVEY_ASSIGN(auto decoded, proto::decode_server_message(header, {}));
   auto* assignment = std::get_if<Assignment>(&decoded);
@@ -170,12 +198,14 @@ Result<JobMessage> decode_job(std::span<const std::byte> bytes) {
   task.round = assignment->round;
   task.plan = std::move(assignment->plan);
   task.report_within = assignment->report_within;
+  task.model = payload_of(std::move(bytes), *begin);
   return message;
 }
 
 std::vector<std::byte> encode_outcome(std::uint64_t number,
                                       const TrainingWorker::Outcome& outcome) {
   ByteWriter writer;
+  std::span<const std::byte> update;
   writer.number(number);
   if (!outcome) {
     writer.number(static_cast<std::uint64_t>(Ending::kCancelled));
@@ -186,12 +216,15 @@ std::vector<std::byte> encode_outcome(std::uint64_t number,
   } else {
     writer.number(static_cast<std::uint64_t>(Ending::kUpdate));
     write_update(writer, **outcome);
+    update = (*outcome)->update.span();
   }
-  return bytes_of(writer);
+  return join(update, writer);
 }
 
-Result<OutcomeMessage> decode_outcome(std::span<const std::byte> bytes) {
-  ByteReader reader(bytes);
+Result<OutcomeMessage> decode_outcome(std::vector<std::byte> bytes) {
+  const auto begin = header_begin(bytes);
+  if (!begin) return not_ours("a training result");
+  ByteReader reader(header_of(bytes, *begin));
   OutcomeMessage message;
   message.number = reader.number();
   const std::uint64_t ending = reader.number();
@@ -204,6 +237,9 @@ Result<OutcomeMessage> decode_outcome(std::span<const std::byte> bytes) {
     reader.fail();
   }
   if (!reader.ok() || reader.left() > 0) return not_ours("a training result");
+  if (message.outcome && message.outcome->ok()) {
+    (*message.outcome)->update = payload_of(std::move(bytes), *begin);
+  }
   return message;
 }
 

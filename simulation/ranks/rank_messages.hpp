@@ -57,7 +57,7 @@ struct JobMessage {
   TrainingJob job;  ///< its model is set where it is included
   ModelReference model;
 };
-Result<JobMessage> decode_job(std::span<const std::byte> bytes);
+Result<JobMessage> decode_job(std::vector<std::byte> bytes);
 
 /// Nothing: the job was cancelled.
 std::vector<std::byte> encode_outcome(std::uint64_t number, const TrainingWorker::Outcome& outcome);
@@ -65,6 +65,6 @@ struct OutcomeMessage {
   std::uint64_t number = 0;
   TrainingWorker::Outcome outcome;
 };
-Result<OutcomeMessage> decode_outcome(std::span<const std::byte> bytes);
+Result<OutcomeMessage> decode_outcome(std::vector<std::byte> bytes);
 
 }  // namespace covey::simulation

@@ -105,7 +105,7 @@ TrainingWorker::Outcome RemoteWorker::await(const std::atomic<bool>& cancelled) 
 std::optional<OutcomeMessage> RemoteWorker::look() {
   auto received = rank_.receive(channel_of_worker(worker_));
   if (!received.ok() || !received->has_value()) return std::nullopt;
-  auto message = decode_outcome(**received);
+  auto message = decode_outcome(std::move(**received));
   if (message.ok() && message->number == jobs_) return std::move(*message);
   rank_.lose(message.ok() ? "it answered a job that it was not given" : message.error().message);
   return std::nullopt;

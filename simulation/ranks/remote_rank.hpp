@@ -71,12 +71,14 @@ class RemoteRank {
   std::atomic<bool> lost_{false};
 };
 
-/// One of a training rank's workers, for a thread of rank 0 to wait at.
+/// One of a training rank's workers, for a thread of rank 0 to wait at. A rank has one more of
+/// these than it has workers: what that one is given is there when the first worker becomes free.
 class RemoteWorker : public TrainingWorker {
  public:
   RemoteWorker(RemoteRank& rank, std::uint32_t worker) : rank_(rank), worker_(worker) {}
 
   Outcome compute(const TrainingJob& job, const std::atomic<bool>& cancelled) override;
+  bool queues() const override { return worker_ >= rank_.hello().workers; }
 
  private:
   Outcome await(const std::atomic<bool>& cancelled);

@@ -50,16 +50,41 @@ class ModelStore {
   bool ending_ = false;
 };
 
-/// One worker with its thread and its channel.
+/// Workers that have nothing to do.
+class FreeWorkers {
+ public:
+  explicit FreeWorkers(std::vector<std::unique_ptr<TrainingWorker>> workers)
+      : workers_(std::move(workers)) {}
+  /// Waits for one.
+  std::unique_ptr<TrainingWorker> take() {
+    std::unique_lock lock(mutex_);
+    back_.wait(lock, [&] { return !workers_.empty(); });
+    auto worker = std::move(workers_.back());
+    workers_.pop_back();
+    return worker;
+  }
+  void put_back(std::unique_ptr<TrainingWorker> worker) {
+    const std::lock_guard lock(mutex_);
+    workers_.push_back(std::move(worker));
+    back_.notify_one();
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable back_;
+  std::vector<std::unique_ptr<TrainingWorker>> workers_;
+};
+
+/// Takes jobs from one channel, one at a time, to whichever worker is free.
 class Station {
  public:
   Station(RankTransport& transport, ModelStore& models, const std::atomic<bool>& ending,
-          std::size_t number, std::unique_ptr<TrainingWorker> worker)
+          std::size_t number, FreeWorkers& workers)
       : transport_(transport),
         models_(models),
         ending_(ending),
         channel_(channel_of_worker(number)),
-        worker_(std::move(worker)),
+        workers_(workers),
         thread_([this] { work(); }) {}
   ~Station() {
     cancel(UINT64_MAX);
@@ -82,15 +107,15 @@ class Station {
       const auto received = transport_.receive(0, channel_, [this] { return ending_.load(); });
       if (!received.ok()) return;  // rank 0 is gone, which ends this process soon
       if (received->has_value()) {
-        if (!answer(**received)) return;
+        if (!answer(std::move(**received))) return;
         interval = {};
       }
       interval.sleep();
     }
   }
 
-  bool answer(std::span<const std::byte> bytes) {
-    auto message = decode_job(bytes);
+  bool answer(std::vector<std::byte> bytes) {
+    auto message = decode_job(std::move(bytes));
     if (!message.ok())
       return send(encode_outcome(0, Result<client::TrainedUpdate>(message.error())));
     models_.drop(message->model.dropped);
@@ -100,7 +125,10 @@ class Station {
     if (!model) return false;
     task.model = std::move(*model);
     begin(message->number);
-    return send(encode_outcome(message->number, worker_->compute(message->job, cancelled_)));
+    auto worker = workers_.take();
+    auto outcome = worker->compute(message->job, cancelled_);
+    workers_.put_back(std::move(worker));
+    return send(encode_outcome(message->number, outcome));
   }
 
   void begin(std::uint64_t job) {
@@ -117,7 +145,7 @@ class Station {
   ModelStore& models_;
   const std::atomic<bool>& ending_;
   const int channel_;
-  std::unique_ptr<TrainingWorker> worker_;
+  FreeWorkers& workers_;
   std::mutex mutex_;
   std::uint64_t current_ = 0;
   std::uint64_t cancelled_up_to_ = 0;
@@ -162,9 +190,10 @@ bool serve_training(RankTransport& transport, TrainingRankOptions options,
   std::atomic<bool> ending{false};
   ModelStore models;
   std::vector<std::unique_ptr<Station>> stations;
-  for (std::size_t i = 0; i < workers.size(); ++i) {
-    stations.push_back(
-        std::make_unique<Station>(transport, models, ending, i, std::move(workers[i])));
+  const std::size_t count = workers.empty() ? 0 : workers.size() + 1;  // one job lies ready
+  FreeWorkers free_workers(std::move(workers));
+  for (std::size_t i = 0; i < count; ++i) {
+    stations.push_back(std::make_unique<Station>(transport, models, ending, i, free_workers));
   }
   bool orderly = false;
   if (transport.send(0, kControlChannel, encode(options.hello), [] { return false; }).ok()) {

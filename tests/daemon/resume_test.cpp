@@ -16,7 +16,7 @@ constexpr const char* kRunFile = R"(
 [run]
 name = "resume"
 seed = 8
-num-rounds = 150
+num-rounds = 80
 [data]
 source = "synthetic"
 [partition]
@@ -67,8 +67,7 @@ TEST_CASE("a simulation that was killed twice and stopped once ends with the sam
   std::size_t killed_at = 0;
   for (const int signal : {SIGKILL, SIGKILL, SIGINT}) {
     Process process = start(killed_at == 0);
-    REQUIRE(
-        eventually([&] { return rounds_in(out) >= killed_at + 10 || !process.running(); }, 60s));
+    REQUIRE(eventually([&] { return rounds_in(out) >= killed_at + 8 || !process.running(); }, 60s));
     REQUIRE(process.running());
     process.signal(signal);
     CHECK(process.wait(60s) == (signal == SIGINT ? 1 : 128 + SIGKILL));

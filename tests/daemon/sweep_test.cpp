@@ -110,8 +110,8 @@ TEST_CASE("a sweep does every case with every seed and writes one table and one 
   CHECK(results_in(folder / "out").size() == 8);
   CHECK(fs::exists(folder / "out/fast_sure_proximal-mu=1/seed-2/metrics.jsonl"));
   CHECK_FALSE(fs::exists(folder / "out/fast_sure_proximal-mu=1/seed-2.log"));
-  for (const char* name : {"plot.svg", "plot.png"})
-    CHECK(fs::file_size(folder / "out" / name) > 1000);
+  for (const std::string name : {"plot.svg", "plot.png"})
+    CHECK(fs::file_size(folder / ("out/" + name)) > 1000);
 
   // The mean and the deviation of two seeds a and b are (a + b) / 2 and |a - b| / sqrt(2).
   const auto accuracy = [&](int seed) {
@@ -247,6 +247,31 @@ set = ["run.num-rounds=2000000"]
   const auto listed = sweep(folder, {"--dry-run"});
   CHECK(listed.json["done"] == 1);
   CHECK(listed.output.find("long, seed 1 is done") == std::string::npos);
+}
+
+TEST_CASE("a run that a sweep was stopped in goes on where it was, to the same model") {
+  const TemporaryFolder folder("sweep-resume");
+  write_files(folder, "run = \"base.toml\"\nseeds = [1]\nset = [\"run.num-rounds=6000\"]\n");
+  const std::string metrics = folder / "out/run/seed-1/metrics.jsonl";
+  {
+    Process process({"sweep", folder / "sweep.toml", "--out", folder / "out"}, folder / "log");
+    REQUIRE(eventually([&] { return count(read_file(metrics), "\n") > 100; }, 30s));
+    process.signal(SIGINT);
+    REQUIRE(process.wait(30s) == 1);
+  }
+  REQUIRE(count(read_file(metrics), "\n") < 6000);
+  CHECK_THAT(sweep(folder, {"--dry-run"}).output,
+             Catch::Contains("run, seed 1 goes on: covey simulate --resume "));
+  const auto outcome = sweep(folder);
+  INFO(outcome.error);
+  REQUIRE(outcome.code == 0);
+  CHECK(count(read_file(metrics), "\n") == 6000);
+  CHECK(count(read_file(folder / "out/run/seed-1/metrics.csv"), "\n") == 6001);
+  const auto whole = run(folder, {"simulate", folder / "base.toml", "--set", "run.num-rounds=6000",
+                                  "--seed", "1", "--out", folder / "whole", "--quiet", "--json"});
+  REQUIRE(whole.code == 0);
+  const auto resumed = nlohmann::json::parse(read_file(folder / "out/run/seed-1/result.json"));
+  CHECK(resumed["model_sha256"] == whole.json["model_sha256"]);
 }
 
 TEST_CASE("the runs of a sweep that is killed end with it") {

@@ -43,6 +43,7 @@ void survives(const std::string& file, std::uint64_t seeds_here) {
   const std::uint64_t seeds = from_environment("COVEY_SEEDS", seeds_here);
   std::uint32_t committed = 0, abandoned = 0;
   double hours = 0;
+  std::uint64_t crashes = 0, damaged = 0, broken = 0;
   for (std::uint64_t seed = first; seed < first + seeds; ++seed) {
     const std::string run_seed = fmt::format("run.seed={}", seed);
     const std::string command = fmt::format(
@@ -56,10 +57,19 @@ void survives(const std::string& file, std::uint64_t seeds_here) {
     CHECK(result->finished);
     for (const RoundMetrics& round : result->rounds) ++(round.committed ? committed : abandoned);
     hours += result->virtual_s / 3600;
+    crashes += result->faults.server_crashes;
+    damaged += result->faults.damaged + result->faults.repeated + result->faults.overtaken;
+    broken += result->faults.lost + result->faults.cut + result->faults.device_crashes;
   }
-  fmt::print("{}: {} seeds, {} rounds committed, {} abandoned, {:.0f} hours of virtual time\n",
-             file, seeds, committed, abandoned, hours);
+  fmt::print(
+      "{}: {} seeds, {} rounds committed, {} abandoned, {:.0f} hours of virtual time; {} crashes "
+      "of the "
+      "server, {} messages that were not what was sent, {} broken connections\n",
+      file, seeds, committed, abandoned, hours, crashes, damaged, broken);
   CHECK(committed > 0);
+  CHECK(crashes > 0);
+  CHECK(damaged > 0);
+  CHECK(broken > 0);
 }
 
 }  // namespace
@@ -68,7 +78,9 @@ TEST_CASE("synchronous rounds survive every seed's faults") { survives("plain.to
 TEST_CASE("a strategy of single updates survives every seed's faults") {
   survives("median.toml", 20);
 }
-TEST_CASE("scalars and quantised updates survive every seed's faults") { survives("quantised.toml", 30); }
+TEST_CASE("scalars and quantised updates survive every seed's faults") {
+  survives("quantised.toml", 30);
+}
 TEST_CASE("over-selection with a deadline survives every seed's faults") {
   survives("over_selection.toml", 30);
 }

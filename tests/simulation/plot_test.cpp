@@ -1,5 +1,6 @@
 #include <unistd.h>
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <covey/simulation/plot.hpp>
@@ -139,4 +140,19 @@ TEST_CASE("the axes of a picture hold the whole band") {
   };
   CHECK(glyphs(band) == glyphs(line));
   CHECK(svg(band).find("fill-opacity:0.18") != std::string::npos);
+}
+
+TEST_CASE("a band is a closed shape around its curve and nothing else") {
+  // Three points make a band of six corners; text drawn before must not become a seventh.
+  const auto path =
+      std::filesystem::temp_directory_path() / ("covey-shape-" + std::to_string(getpid()) + ".svg");
+  REQUIRE(write_picture({"t", "x", "y", {{"a", {{1, 5}, {2, 6}, {3, 5}}, {1, 1, 1}}}}, path).ok());
+  const std::string svg = file_content(path);
+  std::filesystem::remove(path);
+  const auto band = svg.find("fill-opacity:0.18");
+  REQUIRE(band != std::string::npos);
+  const auto begin = svg.find(" d=\"", band) + 4;
+  const std::string shape = svg.substr(begin, svg.find(" Z", begin) - begin);
+  CHECK(std::ranges::count(shape, 'M') == 1);
+  CHECK(std::ranges::count(shape, 'L') == 5);
 }

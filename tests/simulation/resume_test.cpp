@@ -30,23 +30,23 @@ scheme = "natural"
 clients = 20
 [client]
 learning-rate = 0.05
-[fleet]
-gflops = [0.0001, 0.002]
-latency-ms = [5, 400]
 )";
 
 using Overrides = std::vector<std::string>;
-
-const Overrides kRounds = {"selection.fraction-fit=0.3", "selection.over-selection=1.34",
-                           "selection.quorum=0.5", "selection.round-deadline-s=20",
-                           "fleet.dropout=0.1"};
-const Overrides kAsynchronous = {"strategy.name=fedbuff", "asynchronous.buffer=3",
-                                 "asynchronous.concurrency=8"};
 
 Overrides operator+(Overrides all, const Overrides& more) {
   all.insert(all.end(), more.begin(), more.end());
   return all;
 }
+
+const Overrides kUnlike = {"fleet.gflops=[0.0001, 0.002]", "fleet.latency-ms=[5, 400]"};
+const Overrides kRounds =
+    kUnlike + Overrides{"selection.fraction-fit=0.3", "selection.over-selection=1.34",
+                        "selection.quorum=0.5", "selection.round-deadline-s=20",
+                        "fleet.dropout=0.1"};
+const Overrides kAsynchronous =
+    kUnlike +
+    Overrides{"strategy.name=fedbuff", "asynchronous.buffer=3", "asynchronous.concurrency=8"};
 
 struct Outcome {
   std::string model;
@@ -157,6 +157,8 @@ TEST_CASE("asynchronous runs go on, with updates and models of several ages unde
   check_resumes(kAsynchronous, {2, 4, 6, 8});
   check_resumes(slow, {1, 3, 5, 7});
   check_resumes(slow + Overrides{"fleet.codec=true"}, {4});
+  // FedAsync asks for the model that an update began with.
+  check_resumes(slow + Overrides{"strategy.name=fedasync", "asynchronous.buffer=1"}, {4});
 }
 
 TEST_CASE("secure sums, noise and every precision go on to the same bits") {
@@ -172,6 +174,23 @@ TEST_CASE("secure sums, noise and every precision go on to the same bits") {
 TEST_CASE("strategies that see single updates, or sums of their own, go on to the same bits") {
   check_resumes(kRounds + Overrides{"strategy.name=fedmedian"}, {4});
   check_resumes(kRounds + Overrides{"strategy.name=qfedavg"}, {4});
+}
+
+TEST_CASE("every way to select devices goes on with the same cohorts") {
+  for (const std::string policy : {"oort", "power-of-choice", "by-availability"}) {
+    check_resumes(
+        kRounds + Overrides{"selection.policy=" + policy, "selection.max-participations=6"}, {4});
+  }
+}
+
+TEST_CASE("classes of devices with plans of their own go on to the same bits") {
+  const Overrides classes = {
+      "model.preset=2nn", "fleet.mix=phones", "client.class.low-end.width=0.5",
+      "client.class.low-end.precision=bf16", "client.class.high-end.local-epochs=2"};
+  check_resumes(Overrides{"selection.fraction-fit=0.3", "selection.quorum=0.5",
+                          "selection.round-deadline-s=20000"} +
+                    classes,
+                {3});
 }
 
 TEST_CASE("devices that come and go, and go on training when they are back, change nothing") {

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -41,6 +42,14 @@ struct SimulationOptions {
   std::string data_directory;  ///< where relative paths of traces are looked up first
 };
 
+/// What went wrong, by [faults].
+struct FaultFigures {
+  std::uint64_t lost = 0, late = 0, repeated = 0, overtaken = 0, damaged = 0;  ///< messages
+  std::uint64_t cut = 0;  ///< connections, behind a message that arrived
+  std::uint64_t device_crashes = 0, server_crashes = 0;
+  std::uint64_t full_disks = 0;  ///< writes that failed
+};
+
 struct SimulationResult {
   bool finished = true;                   ///< false: stopped from outside
   std::string reason;                     ///< why it ended: "all 100 rounds are done", ...
@@ -54,6 +63,9 @@ struct SimulationResult {
   std::uint64_t train_steps = 0;          ///< of all devices, also those whose update did not count
   std::uint64_t bytes_up = 0;             ///< frames as they would be on the wire (without TLS records)
   std::uint64_t bytes_down = 0;
+  FaultFigures faults;
+  /// Share of test examples with the backdoor's trigger that the model takes for attack.target-label.
+  std::optional<double> backdoor;
 };
 
 /// Runs an experiment in virtual time: the coordinator and participants that are deployed, over a

@@ -27,6 +27,8 @@ class TrainingWorker {
   virtual ~TrainingWorker() = default;
   /// Looks at `cancelled` now and then.
   virtual Outcome compute(const TrainingJob& job, const std::atomic<bool>& cancelled) = 0;
+  /// Its jobs wait behind those of other workers: it is given one only where there are enough for all.
+  virtual bool queues() const { return false; }
 };
 
 }  // namespace covey::simulation

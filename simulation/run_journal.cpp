@@ -341,8 +341,8 @@ bool RunJournal::may_still_count(const UnderWay& work, RoundNumber committed) co
          value_of(committed) - value_of(work.round) < *options_.max_staleness;
 }
 
-/// The models and trainings that a run which goes on behind `round` needs.
-void RunJournal::gather(RoundNumber round, Snapshot& snapshot) const {
+/// The models and trainings that a run which goes on from here needs.
+void RunJournal::gather(Snapshot& snapshot) const {
   std::map<const std::byte*, SharedBytes> models;
   for (const Version& version : versions_) {
     if (auto owner = version.parameters.owner.lock()) {
@@ -355,7 +355,6 @@ void RunJournal::gather(RoundNumber round, Snapshot& snapshot) const {
   }
   std::map<Digest, SharedBytes> copies;  // that devices put together of pieces
   for (const auto& [client, work] : under_way_) {
-    if (!may_still_count(work, round)) continue;
     snapshot.trainings.push_back(work.training);
     // The model of round 0 follows from the run file.
     if (value_of(work.round) <= 1 || models.contains(work.model.data())) continue;
@@ -367,6 +366,8 @@ void RunJournal::gather(RoundNumber round, Snapshot& snapshot) const {
 }
 
 void RunJournal::committed(RoundNumber round, const std::function<void(Snapshot&)>& rest) {
+  // What counts no more must not keep its model alive.
+  std::erase_if(under_way_, [&](const auto& work) { return !may_still_count(work.second, round); });
   if (replaying() || error_) return;
   const auto now = std::chrono::steady_clock::now();
   const bool first = last_snapshot_ == std::chrono::steady_clock::time_point{};
@@ -383,7 +384,7 @@ void RunJournal::committed(RoundNumber round, const std::function<void(Snapshot&
   snapshot.round = round;
   snapshot.journal = *position;
   rest(snapshot);
-  gather(round, snapshot);
+  gather(snapshot);
   if (auto written = write_snapshot(snapshot_path(options_.folder), snapshot); !written.ok()) {
     error_ = written.error();
   }

@@ -106,7 +106,7 @@ class RunJournal {
   void finish_replay(RoundNumber round,
                      const std::function<Result<void>(const Snapshot&)>& restore);
   bool may_still_count(const UnderWay& work, RoundNumber committed) const;
-  void gather(RoundNumber round, Snapshot& snapshot) const;
+  void gather(Snapshot& snapshot) const;
   bool stopped() const;
 
   Options options_;

@@ -167,6 +167,13 @@ void RoundCoordinator::State::turn_away(Member& member, Actions& actions) {
   cohort.remove(member);
 }
 
+/// Uploads that no other server will know: it begins with nobody at work.
+void RoundCoordinator::State::drop_unfinished(Actions& actions) const {
+  for (const Member& member : cohort.members()) {
+    if (member.undecided()) drop_upload(member, actions);
+  }
+}
+
 /// An assignment ended with a verdict, or was declined.
 void RoundCoordinator::State::decided(Member& member) {
   buffer.in_flight.erase(member.ticket);

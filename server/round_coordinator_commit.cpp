@@ -216,6 +216,7 @@ void RoundCoordinator::State::dismiss_everyone(RefusalReason reason, const std::
   step_at.reset();
   store_again.reset();
   slots.clear();
+  if (asynchronous()) drop_unfinished(actions);
   cohort.clear();
   buffer.in_flight.clear();
   buffer.away.clear();

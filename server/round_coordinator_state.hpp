@@ -275,6 +275,7 @@ struct RoundCoordinator::State {
   void back_to_work(Member& member);
   bool rests(ClientId client);
   void turn_away(Member& member, Actions& actions);
+  void drop_unfinished(Actions& actions) const;
   bool sent_away(Connection& connection, Actions& actions);
   std::uint32_t staleness_of(RoundNumber round) const;
   RoundNumber oldest_wanted() const;

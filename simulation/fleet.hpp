@@ -221,6 +221,7 @@ class Fleet {
   void mask(DeviceIndex device, client::MaskUpdate& action);
   void leave(DeviceIndex device);
   void check_sum();
+  void wrong_sum(const std::string& sentence);
 
   // ---- what goes wrong, and what holds all the same: fleet_faults.cpp
   Result<void> prepare_faults();

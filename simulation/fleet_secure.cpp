@@ -74,7 +74,15 @@ void Fleet::leave(DeviceIndex index) {
   cut(index, true);
 }
 
-/// With SimulationOptions::check_sums: the unmasked sum against the sum of the devices' own vectors.
+void Fleet::wrong_sum(const std::string& sentence) {
+  if (invariants_) {
+    invariants_->violated("a secure sum is the sum of its survivors", sentence);
+  } else {
+    internal_error_ = failed(sentence);
+  }
+}
+
+/// Where sums are checked: the unmasked sum against the sum of the devices' own vectors.
 void Fleet::check_sum() {
   const auto& pipeline = server_->pipeline;
   const auto& format = pipeline.sum_format();
@@ -88,17 +96,16 @@ void Fleet::check_sum() {
     COVEY_ASSERT(accepted != summed_.end());
     const auto found = unmasked_.find(accepted->second);
     if (found == unmasked_.end()) {
-      internal_error_ = failed(fmt::format(
+      return wrong_sum(fmt::format(
           "the sum of round {} holds an update of client {} that no device masked",
           value_of(server_->coordinator.committed_round()) + 1, value_of(client)));
-      return;
     }
     privacy::add_packed(format->packed, found->second.span(), expected);
   }
   if (!std::ranges::equal(expected, pipeline.packed_sum())) {
-    internal_error_ = failed(fmt::format(
-        "the unmasked sum of round {} is not the sum of its {} devices' updates",
-        value_of(server_->coordinator.committed_round()) + 1, pipeline.counted().size()));
+    wrong_sum(fmt::format("the unmasked sum of round {} is not the sum of its {} devices' updates",
+                          value_of(server_->coordinator.committed_round()) + 1,
+                          pipeline.counted().size()));
   }
   unmasked_.clear();
 }

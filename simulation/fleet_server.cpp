@@ -104,7 +104,7 @@ server::Event Fleet::judge(const server::JudgeUpdate& action) {
   if (!bytes.ok()) return server::UploadFailed{action.key, bytes.error()};
   auto rejection = judgement_of(action, *bytes);
   if (!rejection && invariants_) invariants_->counted(action, server_->coordinator.committed_round());
-  if (!rejection) summed_[action.key.client] = action.report.blob;
+  if (!rejection && checks_sums()) summed_[action.key.client] = action.report.blob;
   if (const auto& device = devices_[static_cast<std::size_t>(value_of(action.key.client))];
       !rejection && device != nullptr) {
     counted_s_ += device->train_s;

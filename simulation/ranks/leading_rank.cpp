@@ -112,13 +112,14 @@ void LeadingRank::ping_all(std::vector<std::uint32_t>& unanswered) {
 void LeadingRank::watch() {
   std::vector<std::uint32_t> unanswered(ranks_.size(), 0);
   for (std::chrono::milliseconds waited{0}; !ending_; waited += kTick) {
-    if (stopped()) return look_for_missing();
+    if (stopped()) break;
     if (waited >= options_.ping_interval) {
       waited = std::chrono::milliseconds{0};
       ping_all(unanswered);
     }
     std::this_thread::sleep_for(kTick);
   }
+  if (stopped()) look_for_missing();
 }
 
 /// The run was stopped. Was it for a rank that is gone?

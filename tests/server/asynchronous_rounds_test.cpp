@@ -221,8 +221,12 @@ TEST_CASE("the run ends with its last round, and no work is given out that nobod
   options.config.num_rounds = 2;
   auto h = patient_fleet(3, options);
   for (std::uint64_t c = 1; c <= 3; ++c) report(*h, c);
+  h->device(2).stop_at = 64;
+  report(*h, 2);
+  CHECK(h->spool.size() == 1);
   report(*h, 1);
   REQUIRE(h->finished);
+  CHECK(h->spool.empty());  // nor are half an update's bytes kept
   CHECK(h->finished->ok);
   CHECK(h->coordinator.committed_round() == RoundNumber{2});
   for (const auto& [client, device] : h->devices) {

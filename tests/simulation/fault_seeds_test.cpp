@@ -55,7 +55,12 @@ void survives(const std::string& file, std::uint64_t seeds_here) {
       continue;
     }
     CHECK(result->finished);
-    for (const RoundMetrics& round : result->rounds) ++(round.committed ? committed : abandoned);
+    std::uint32_t shown = 0;
+    for (const RoundMetrics& round : result->rounds) {
+      ++(round.committed ? committed : abandoned);
+      shown += round.committed;
+    }
+    CHECK(shown == result->committed);  // every committed round is published, and once
     hours += result->virtual_s / 3600;
     crashes += result->faults.server_crashes;
     damaged += result->faults.damaged + result->faults.repeated + result->faults.overtaken;

@@ -105,3 +105,10 @@ TEST_CASE("tree noise and limited participations survive every seed's faults") {
 TEST_CASE("asynchronous aggregation survives every seed's faults") {
   survives("asynchronous.toml", 30);
 }
+TEST_CASE("selection by utility with limits survives every seed's faults") {
+  survives("oort.toml", 25);
+}
+TEST_CASE("classes of devices with plans of their own survive every seed's faults") {
+  survives("classes.toml", 12);
+}
+TEST_CASE("phones that come and go survive every seed's faults") { survives("phones.toml", 20); }

@@ -101,7 +101,7 @@ TEST_CASE("a correct run of rounds, crashes and restarts breaks no rule") {
   books.settle(0);
   books.send(books.assignment(1, 0));
   books.one_round(1, 0.5);
-  books.invariants.published(Books::commit(1, 2).metrics);
+  books.invariants.published(Books::commit(1, 2, 0.5).metrics);
   books.one_round(2, 0.7);
   books.invariants.crashed();
   server::PrivacyStatus privacy;

@@ -100,12 +100,15 @@ class SlowWorker : public TrainingWorker {
 
 TEST_CASE(
     "ranks train to the bits of one process, for sums, single updates, masks and asynchrony") {
-  const auto overrides =
-      GENERATE(std::vector<std::string>{"strategy.name=fedavg"},
-               std::vector<std::string>{"strategy.name=qfedavg", "client.compressor=int8"},
-               std::vector<std::string>{"secure-aggregation.mode=honest-but-curious"},
-               std::vector<std::string>{"client.accept-partial-work=true", "fleet.stragglers=0.5",
-                                        "client.local-epochs=4"});
+  const auto overrides = GENERATE(
+      std::vector<std::string>{"strategy.name=fedavg"},
+      std::vector<std::string>{"strategy.name=qfedavg", "client.compressor=int8"},
+      std::vector<std::string>{"secure-aggregation.mode=honest-but-curious",
+                               "secure-aggregation.clip=4", "secure-aggregation.max-weight=200"},
+      std::vector<std::string>{"strategy.name=fedbuff", "asynchronous.buffer=4",
+                               "fleet.gflops=[0.001, 0.01]"},
+      std::vector<std::string>{"client.accept-partial-work=true", "fleet.stragglers=0.5",
+                               "client.local-epochs=4"});
   CAPTURE(overrides);
   const RankRun run = load(overrides);
   const auto alone = simulated(run, nullptr);
@@ -121,9 +124,12 @@ TEST_CASE(
     }
     LeadingRank ranks(port, losses.options());
     REQUIRE(gathered(ranks, run).ok());
-    const auto together = simulated(run, &ranks);
-    CHECK(together.model.digest() == alone.model.digest());
-    CHECK(together.train_steps == alone.train_steps);
+    // On a busy machine this thread may have done it all before the others looked.
+    for (int attempt = 0; attempt < 50 && network.messages(1, 0) <= 1; ++attempt) {
+      const auto together = simulated(run, &ranks);
+      REQUIRE(together.model.digest() == alone.model.digest());
+      REQUIRE(together.train_steps == alone.train_steps);
+    }
     CHECK(network.messages(1, 0) > 1);  // it said more than that it is ready
     ranks.end();
     CHECK(port.ended_orderly == true);

@@ -256,6 +256,28 @@ TEST_CASE("the jobs of a worker that is gone are computed by the others, once") 
   CHECK(std::set(begun.begin(), begun.end()).size() == 200);
 }
 
+TEST_CASE("a worker whose jobs wait behind others' is given one only where all have enough") {
+  class Queueing : public FakeWorker {
+   public:
+    using FakeWorker::FakeWorker;
+    bool queues() const override { return true; }
+  };
+  Workshop workshop;
+  std::vector<std::unique_ptr<TrainingWorker>> others;
+  others.push_back(std::make_unique<Queueing>(workshop));
+  TrainingPool pool(std::make_unique<FakeWorker>(workshop), std::move(others), 8);
+  std::vector<TrainingPool::Key> keys;
+  for (std::uint64_t i = 0; i < 2; ++i) keys.push_back(pool.submit(at(0), job(i)));
+  for (std::uint64_t i = 0; i < 2; ++i) CHECK(taken(pool, keys[i]) == 1000 + i);
+  workshop.hold(10);  // both jobs were done by who asked: the first of five is left to the worker
+  for (std::uint64_t i = 10; i < 15; ++i) keys.push_back(pool.submit(at(1), job(i)));
+  REQUIRE(workshop.wait_for_begun(3));
+  CHECK(workshop.begun() == std::vector<std::uint64_t>{0, 1, 10});
+  workshop.release(10);
+  REQUIRE(workshop.wait_for_begun(5));  // of 11 to 14, the last two are not for it
+  for (std::uint64_t i = 0; i < 5; ++i) CHECK(taken(pool, keys[2 + i]) == 1010 + i);
+}
+
 TEST_CASE("a running job that is cancelled is stopped, and so is one at the pool's end") {
   std::atomic<int> at_work{0};
   Workshop workshop;

@@ -144,7 +144,7 @@ std::string_view unmet_need(const RunKey& key, const RunConfig& config) {
   if (key.table == "data" && key.name == "on-demand") {
     const bool possible =
         config.data.source == "synthetic" && config.partition.scheme == "natural";
-    return possible ? "" : "data.source = \"synthetic\" and partition.scheme = \"natural\"";
+    return possible || config.data.on_demand == "auto" ? "" : "data.source = \"synthetic\" and partition.scheme = \"natural\"";
   }
   return "";
 }

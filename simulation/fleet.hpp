@@ -244,6 +244,7 @@ class Fleet {
   void record_published(const RoundMetrics& metrics);
   bool checks_sums() const { return options_.check_sums || invariants_ != nullptr; }
   bool disk_full();
+  void tidy_spool(const server::OpenUpload& action);
   void check_progress();
   void check_end();
 

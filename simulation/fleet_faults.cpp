@@ -23,9 +23,9 @@ using namespace std::chrono_literals;
 
 // A daemon that ended with an error is started again by its init system.
 constexpr Duration kServiceRestart = 30s;
-// The longest that anybody waits by himself: a device or a server that starts again (an hour), what
-// a full pool is told (two), and a margin of as much again.
-constexpr Duration kLongestIdle = 6h;
+// The longest that anybody waits by himself: a device that starts again (an hour), with a margin of
+// as much.
+constexpr Duration kLongestIdle = 2h;
 // A phone that is away may be so until the day after tomorrow.
 constexpr Duration kLongestAbsence = 72h;
 // A forged retry window keeps a device away for a week (the participant allows no more).
@@ -42,7 +42,8 @@ Result<ServerMessage> decode(const proto::Encoded& encoded, const ServerMessage&
 Duration recovery_time(const RunConfig& config, bool always_online, bool forged) {
   const bool limited =
       config.selection.max_participations > 0 || config.privacy.max_participations > 0;
-  if (limited || config.fleet.dropout > 0) return {};
+  constexpr double kHopeless = 0.5;  // with more drop-outs than this a quorum is a matter of luck
+  if (limited || config.fleet.dropout > kHopeless) return {};
   Duration longest = kLongestIdle + 8 * from_seconds(config.selection.selection_timeout_s +
                                                      config.selection.round_deadline_s +
                                                      config.selection.retry_max_s);
@@ -81,6 +82,7 @@ Result<void> Fleet::prepare_faults() {
   faults_ = std::make_unique<FleetFaults>(config.faults);
   COVEY_ASSIGN(faults_->directory, TemporaryDirectory::make());
   COVEY_ASSIGN(faults_->store, server::Store::open(faults_->directory->path() + "/store.sqlite"));
+  COVEY_ASSIGN(server_->spool, server::make_file_spool(faults_->directory->path() + "/spool"));
   return faults_->store->begin_run(
       {static_cast<RunId>(RandomStream(config.seed, RandomPurpose::kRunId).next_u64()),
        to_toml(config), RoundNumber{}, server_->coordinator.model(), server_->pipeline.state()});
@@ -198,6 +200,13 @@ Time Fleet::true_time(DeviceIndex index, Time device_time) const {
 
 // ---- the server
 
+/// As the daemon does with the first upload of a round.
+void Fleet::tidy_spool(const server::OpenUpload& action) {
+  if (faults_->spool_oldest == action.oldest) return;
+  server_->spool->keep_only(action.key.run, action.oldest);
+  faults_->spool_oldest = action.oldest;
+}
+
 bool Fleet::disk_full() {
   const bool full = striking() && faults_->plan.disk_full();
   result_.faults.full_disks += full;
@@ -218,8 +227,12 @@ std::size_t Fleet::actions_until_crash(std::size_t actions) {
 /// Whatever was not durable is gone, and every connection breaks.
 void Fleet::crash_server() {
   ++result_.faults.server_crashes;
-  if (faults_->plan.spool_survives()) faults_->kept_spool = std::move(server_->spool);
   server_.reset();
+  faults_->spool_oldest.reset();
+  if (!faults_->plan.spool_survives()) {  // as on a disk that is no disk
+    std::error_code ignored;
+    std::filesystem::remove_all(faults_->directory->path() + "/spool", ignored);
+  }
   faults_->store.reset();
   faults_->dies_announcing = false;
   invariants_->crashed();
@@ -239,7 +252,7 @@ Result<void> Fleet::raise_server() {
   COVEY_ASSIGN(const auto standing,
                server::restore(*faults_->store, [] { return server::StoredRun{}; }));
   COVEY_ASSIGN(server_, boot_server_(standing));
-  if (faults_->kept_spool) server_->spool = std::move(faults_->kept_spool);
+  COVEY_ASSIGN(server_->spool, server::make_file_spool(faults_->directory->path() + "/spool"));
   invariants_->booted(standing.run, standing.rounds, standing.participations,
                       server_->pipeline.privacy_status());
   publish_forgotten(standing);

@@ -34,11 +34,11 @@ struct FleetFaults {
   explicit FleetFaults(const FaultConfig& config) : plan(config) {}
   FaultPlan plan;
   std::unique_ptr<TemporaryDirectory> directory;
-  std::optional<server::Store> store;               ///< closed while the server is down
-  std::unique_ptr<server::UploadSpool> kept_spool;  ///< of a dead server
-  RoundNumber committed{};                          ///< durable
-  bool dies_announcing = false;                     ///< the commit at hand is its last
-  std::map<std::uint32_t, std::uint64_t> reboots;   ///< of devices: their secrets never come again
+  std::optional<server::Store> store;              ///< closed while the server is down
+  std::optional<RoundNumber> spool_oldest;         ///< uploads of earlier rounds were dropped
+  RoundNumber committed{};                         ///< durable
+  bool dies_announcing = false;                    ///< the commit at hand is its last
+  std::map<std::uint32_t, std::uint64_t> reboots;  ///< of devices: their secrets never come again
 };
 
 }  // namespace covey::simulation

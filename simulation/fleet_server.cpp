@@ -57,6 +57,7 @@ void Fleet::carry_out(server::Actions& actions) {
 std::optional<server::Event> Fleet::compute(server::Action& action) {
   if (const auto* open = std::get_if<server::OpenUpload>(&action)) {
     if (disk_full()) return server::UploadOpened{open->key, failed("no space left on device")};
+    if (faults_) tidy_spool(*open);
     return server::UploadOpened{open->key, server_->spool->open(open->key, open->size)};
   }
   if (const auto* write = std::get_if<server::WriteUpload>(&action)) {

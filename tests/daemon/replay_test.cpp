@@ -86,9 +86,9 @@ TEST_CASE("a recorded fleet is simulated with its own devices, rounds and speeds
 TEST_CASE("a device that left in the middle of a round leaves there in the replay, too") {
   std::string run_file = kRunFile;
   run_file.replace(run_file.find("fraction-fit = 1.0"), 18, "fraction-fit = 1.0\nquorum = 0.5");
-  run_file.replace(run_file.find("round-deadline-s = 60"), 21, "round-deadline-s = 3");
+  run_file.replace(run_file.find("round-deadline-s = 60"), 21, "round-deadline-s = 12");
   run_file.replace(run_file.find("num-rounds = 5"), 14, "num-rounds = 1");
-  run_file.replace(run_file.find("local-epochs = 400"), 18, "local-epochs = 3000");
+  run_file.replace(run_file.find("local-epochs = 400"), 18, "local-epochs = 20000");
   Fleet fleet("replay-gone", run_file);
   Process server = fleet.server();
   std::vector<Process> clients;

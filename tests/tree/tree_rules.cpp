@@ -40,6 +40,7 @@ const std::vector<Fence> kFences = {
     {"SQLite", {"sqlite3", "SQLiteCpp/"}, {"server/"}},
     {"toml++", {"toml++/", "toml.hpp"}, {"core/run_file"}, true},
     {"torch", {"torch/", "ATen/", "c10/"}, {"models/torch/"}},
+    {"MPI", {"boost/mpi", "mpi.h"}, {"simulation/mpi/"}},
 };
 const std::vector<Fence> kNotInPublicHeaders = {
     {"protobuf", {"google/protobuf", "*.pb.h"}, {}},

@@ -15,6 +15,10 @@ namespace {
 Result<void> add_local_noise(const PrivacyPlan& plan, std::span<float> update,
                              privacy::SecretSource& secrets) {
   if (plan.noise != DeviceNoise::kGaussian) return {};
+  // A plan is a message: what it asks for need not make sense.
+  if (!(plan.noise_stddev > 0) || !std::isfinite(plan.noise_stddev)) {
+    return failed("the plan asks for noise and gives no standard deviation of it");
+  }
   // Values are rounded to the noise's lattice first, of steps below stddev * 2^-20, which may move two
   // updates apart by a step a coordinate: S + sqrt(d) stddev 2^-20. The noise grows to cover that.
   const double slack = plan.noise_stddev / plan.clip_norm * 0x1p-20 *

@@ -33,7 +33,16 @@ Duration transfer_time(std::uint64_t bytes) {
 }  // namespace
 
 Participant::Participant(ParticipantOptions options)
-    : options_(std::move(options)), draws_(options_.draws) {}
+    : options_(std::move(options)),
+      draws_(options_.memory.draws),
+      violations_(options_.memory.violations),
+      declines_(options_.memory.declines) {}
+
+ParticipantMemory Participant::memory() const {
+  constexpr std::uint32_t kMost = UINT8_MAX;  // far beyond what lengthens a pause
+  return {draws_, static_cast<std::uint8_t>(std::min(violations_, kMost)),
+          static_cast<std::uint8_t>(std::min(declines_, kMost))};
+}
 
 std::optional<Time> Participant::idle_until() const {
   const bool idle = phase_ == Phase::kPausing && link_ == Link::kDown && !has_task();

@@ -1,13 +1,14 @@
-#include "attack.hpp"
 #include "fleet.hpp"
 
 #include <algorithm>
 #include <covey/proto/codec.hpp>
 #include <utility>
 
+#include "attack.hpp"
 #include "local_worker.hpp"
 
-// The event loop and the network. fleet_devices.cpp has the devices' side, fleet_server.cpp the server's.
+// The event loop and the network. fleet_devices.cpp has the devices' side, fleet_server.cpp the
+// server's.
 namespace covey::simulation {
 namespace {
 
@@ -43,7 +44,6 @@ Fleet::Fleet(const Experiment& experiment, const strategies::Registry& registry,
             options.more_workers ? options.more_workers()
                                  : std::vector<std::unique_ptr<TrainingWorker>>()),
       evaluator_(std::move(parts.evaluator)),
-      planned_(std::make_shared<client::PlannedModel>()),
       devices_(experiment.population()),
       records_(experiment.population()),
       journal_(std::move(parts.journal)),
@@ -88,17 +88,19 @@ Result<SimulationResult> Fleet::run() {
                   server_->coordinator.status_json(now_) + ")");
   }
   if (finished_) result_.reason = finished_->reason;
-  if (const auto privacy = server_->pipeline.privacy_status()) result_.guarantee = privacy->guarantee;
+  if (const auto privacy = server_->pipeline.privacy_status())
+    result_.guarantee = privacy->guarantee;
   result_.committed = value_of(server_->coordinator.committed_round());
   result_.model = server_->coordinator.model();
   result_.virtual_s = seconds(now_.time_since_epoch());
   result_.wall_s = elapsed_s();
   if (has_accuracy(experiment_.plan.model)) {
-    result_.fairness = fairness(evaluator_.accuracies(experiment_.data.test, experiment_.tested_devices(),
-                                                      server_->pipeline.model().span()));
+    result_.fairness = fairness(evaluator_.accuracies(
+        experiment_.data.test, experiment_.tested_devices(), server_->pipeline.model().span()));
   }
   if (experiment_.config.attack.kind == "backdoor") {
-    result_.backdoor = experiment_.attack->backdoor_success(evaluator_, server_->pipeline.model().span());
+    result_.backdoor =
+        experiment_.attack->backdoor_success(evaluator_, server_->pipeline.model().span());
   }
   return std::move(result_);
 }
@@ -108,9 +110,8 @@ void Fleet::dispatch(Event event) {
 }
 
 void Fleet::on(ToServer& event) {
-  // What was sent before the device hung up still arrives.
-  const Device* device = devices_[event.device].get();
-  if (device == nullptr || device->server_connection != event.connection) return;
+  // What was sent before the device hung up still arrives, also when it sleeps by then.
+  if (records_[event.device].server_connection != event.connection) return;
   if (!event.message) return drop_damaged(event);
   if (invariants_) {
     invariants_->received(static_cast<ClientId>(event.device), event.connection, *event.message);
@@ -139,7 +140,7 @@ void Fleet::on(const LinkUp& event) {
   }
   const ConnectionId connection = connection_id(++connections_, event.device);
   device->connection = connection;
-  device->server_connection = connection;
+  records_[event.device].server_connection = connection;
   device->up.reset();
   device->down.reset();
   tell_server(server::DeviceConnected{connection, static_cast<ClientId>(event.device),
@@ -148,15 +149,14 @@ void Fleet::on(const LinkUp& event) {
 }
 
 void Fleet::on(const LinkDown& event) {
-  Device* device = devices_[event.device].get();
   if (event.seen_by_server) {
-    if (device != nullptr && device->server_connection == event.connection) {
-      device->server_connection.reset();
-    }
-    // Of a device that sleeps since, or has connected again, the server still has to hear it.
+    ConnectionId& seen = records_[event.device].server_connection;
+    if (seen != event.connection) return;
+    seen = {};
     if (server_) tell_server(server::DeviceGone{event.connection});
     return;
   }
+  Device* device = devices_[event.device].get();
   if (device == nullptr || device->connection != event.connection) return;
   device->connection.reset();
   tell_device(event.device, client::ConnectionLost{"closed by the server"});
@@ -174,7 +174,9 @@ void Fleet::hang_up(DeviceIndex index) {
   Device& device = *devices_[index];
   device.dial = 0;
   if (!device.connection) return;
-  queue_.push(now_ + device.traits.latency, LinkDown{index, *device.connection, true});
+  // Behind everything that was sent before.
+  queue_.push(device.up.arrival(now_, 0, 0, device.traits.latency),
+              LinkDown{index, *device.connection, true});
   device.connection.reset();
 }
 
@@ -209,16 +211,17 @@ void Fleet::send_up(DeviceIndex index, ClientMessage message) {
   if (!bytes) return;
   result_.bytes_up += *bytes;
   energy_j_ += device.traits.radio_joules_per_byte * static_cast<double>(*bytes);
-  const Time at = device.up.arrival(now_, *bytes, device.traits.up_bytes_per_s, device.traits.latency);
-  deliver(at, ToServer{index, *device.connection,
-                       std::make_unique<ClientMessage>(std::move(message))});
+  const Time at =
+      device.up.arrival(now_, *bytes, device.traits.up_bytes_per_s, device.traits.latency);
+  deliver(at,
+          ToServer{index, *device.connection, std::make_unique<ClientMessage>(std::move(message))});
 }
 
 void Fleet::send_down(ConnectionId connection, ServerMessage message) {
   const DeviceIndex index = device_of(connection);
   if (invariants_) invariants_->sent(static_cast<ClientId>(index), connection, message);
   Device* device = devices_[index].get();
-  if (device == nullptr || device->server_connection != connection) return;
+  if (device == nullptr || records_[index].server_connection != connection) return;
   if (options_.on_sent) options_.on_sent(static_cast<ClientId>(index), message);
   const auto bytes = pass_the_wire(message);
   if (!bytes) return;
@@ -232,8 +235,10 @@ void Fleet::send_down(ConnectionId connection, ServerMessage message) {
 void Fleet::close_from_server(ConnectionId connection) {
   const DeviceIndex index = device_of(connection);
   Device* device = devices_[index].get();
-  if (device == nullptr || device->server_connection != connection) return;
-  device->server_connection.reset();
+  ConnectionId& seen = records_[index].server_connection;
+  if (seen != connection) return;
+  seen = {};
+  if (device == nullptr) return;
   // Behind everything that was sent before.
   queue_.push(device->down.arrival(now_, 0, 0, device->traits.latency),
               LinkDown{index, connection, false});

@@ -1,15 +1,6 @@
 #pragma once
 
 #include <chrono>
-#include <cstdint>
-#include <functional>
-#include <map>
-#include <memory>
-#include <optional>
-#include <string>
-#include <variant>
-#include <vector>
-
 #include <covey/client/participant.hpp>
 #include <covey/random.hpp>
 #include <covey/server/round_coordinator.hpp>
@@ -20,6 +11,15 @@
 #include <covey/simulation/evaluation.hpp>
 #include <covey/simulation/misfortune.hpp>
 #include <covey/simulation/simulate.hpp>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <variant>
+#include <vector>
 
 #include "device_identities.hpp"
 #include "devices/device_models.hpp"
@@ -43,11 +43,12 @@ using BootServer =
     std::function<Result<SimulatedServer>(const std::optional<server::StoredStanding>& standing)>;
 
 /// One server and all virtual devices in virtual time. Carries out the actions of the very state
-/// machines that are deployed: messages travel over simulated links, training takes the time that the
-/// device's speed says, the server's own computing takes none. One thread; training runs in the pool.
+/// machines that are deployed: messages travel over simulated links, training takes the time that
+/// the device's speed says, the server's own computing takes none. One thread; training runs in the
+/// pool.
 ///
-/// A device that only waits for a moment (told when to come back, or away) is asleep: its Participant is
-/// dropped and made again, so a million registered devices cost a few bytes each.
+/// A device that only waits for a moment (told when to come back, or away) is asleep: its
+/// Participant is dropped and made again, so a million registered devices cost a few bytes each.
 class Fleet {
  public:
   struct Parts {
@@ -56,7 +57,7 @@ class Fleet {
     Evaluator evaluator;
     DeviceIdentities identities;
     DeviceModels models;
-    std::uint32_t request_bytes = 0;  ///< of a device's BlobRequest
+    std::uint32_t request_bytes = 0;                ///< of a device's BlobRequest
     std::unique_ptr<RunJournal> journal = nullptr;  ///< none: the run is not written down
     /// The pipeline as it was at a snapshot.
     std::function<Result<server::UpdatePipeline>(const Snapshot&)> put_back = nullptr;
@@ -108,7 +109,6 @@ class Fleet {
   /// Of an awake device: it may be away, or on the charger, from now on.
   struct SurroundingsChange {
     DeviceIndex device = 0;
-    std::uint64_t life = 0;
   };
   struct DeviceCrash {
     DeviceIndex device = 0;
@@ -126,11 +126,14 @@ class Fleet {
     std::uint64_t task = 0;  ///< the number that it began with
     RunId run{};
     RoundNumber round{};
-    Duration took{};     ///< in all, without interruptions
-    Time began{};        ///< or went on
-    Time due{};          ///< when it ends, if the device stays
+    Duration took{};               ///< in all, without interruptions
+    Time began{};                  ///< or went on
+    Time due{};                    ///< when it ends, if the device stays
     std::optional<Duration> left;  ///< while it is interrupted
-    std::optional<client::TrainingTask> waiting;  ///< not submitted: it is interrupted before its end
+    double worked_s = 0;           ///< accounted so far
+    double wasted_s = 0;           ///< of it, counted as wasted
+    std::optional<client::TrainingTask>
+        waiting;  ///< not submitted: it is interrupted before its end
     std::uint32_t epochs = 0;
     std::optional<TrainingPool::Key> job;
     std::optional<Error> failure;  ///< the device cannot finish: told at the end of `took`
@@ -145,16 +148,15 @@ class Fleet {
     Time surroundings_since{};
     std::uint64_t life = 0;  ///< number of this waking, over all devices
     LinkDirection up, down;
-    std::optional<ConnectionId> connection;         ///< as the device sees it
-    std::optional<ConnectionId> server_connection;  ///< as the server sees it: a latency behind
-    std::uint64_t dial = 0;              ///< the one under way
+    std::optional<ConnectionId> connection;  ///< as the device sees it
+    std::uint64_t dial = 0;                  ///< the one under way
     std::uint64_t timer_generation = 0;
     Time offline_until{};
-    Time report_by{};                    ///< of the assignment at hand
+    Time report_by{};  ///< of the assignment at hand
     std::optional<Training> training;
     LeavesIn leaves_in = LeavesIn::kNever;  ///< in the task at hand
-    double train_s = 0;                  ///< of its last finished training
-    Device(const DeviceTraits& device_traits, Battery charge) : traits(device_traits), battery(charge) {}
+    Device(const DeviceTraits& device_traits, Battery charge)
+        : traits(device_traits), battery(charge) {}
   };
   /// What local training takes with the network and precision that a device class is sent.
   struct TrainingCost {
@@ -163,7 +165,10 @@ class Fleet {
   };
   /// What is remembered of a device that sleeps.
   struct Record {
-    std::uint32_t draws = 0;           ///< Participant::draws of its lives so far
+    ConnectionId server_connection{};  ///< as the server sees it, a latency behind; 0: none
+    client::ParticipantMemory memory;  ///< of its lives so far
+    float unsettled_s = 0;             ///< training of an update that nobody has counted yet
+    bool change_awaited = false;       ///< a SurroundingsChange is in the queue
     std::uint32_t last_round = 0;      ///< of its last task
     std::uint32_t tasks_of_round = 0;  ///< a round that was abandoned is tried again
   };
@@ -211,13 +216,15 @@ class Fleet {
   void resume_training(DeviceIndex device);
   void cancel_training(DeviceIndex device);
   void account_training(Device& device);
+  void give_up(Training& training);
+  void settle_trainings(const RoundMetrics& metrics);
   RandomStream misfortune(DeviceIndex device, RandomPurpose purpose) const;
 
   // ---- fleet_secure.cpp
   static std::unique_ptr<privacy::SecretSource> secrets_of(std::uint64_t seed, ClientId client,
                                                            const AggregationRound& round,
                                                            std::uint64_t lives);
-  client::ParticipantOptions participant_options(DeviceIndex device, const Device& state) const;
+  client::ParticipantOptions participant_options(DeviceIndex device, const Device& state);
   void mask(DeviceIndex device, client::MaskUpdate& action);
   void leave(DeviceIndex device);
   void check_sum();
@@ -278,10 +285,12 @@ class Fleet {
   BootServer boot_server_;
   std::optional<SimulatedServer> server_;  ///< none while it is down
   TrainingPool pool_;
-  std::map<Digest, SharedBytes> unmasked_;  ///< by the digest of what they became, where sums are checked
-  std::map<ClientId, Digest> summed_;       ///< accepted into the sum at hand
+  std::map<Digest, SharedBytes>
+      unmasked_;  ///< by the digest of what they became, where sums are checked
+  std::map<ClientId, Digest> summed_;  ///< accepted into the sum at hand
   Evaluator evaluator_;
-  std::shared_ptr<client::PlannedModel> planned_;    ///< shared by all Participants
+  /// By device class: shared by its Participants.
+  std::vector<std::shared_ptr<client::PlannedModel>> planned_;
   std::vector<std::optional<TrainingCost>> training_costs_;  ///< by device class
   std::vector<DeviceIndex> to_rest_;  ///< devices that became idle in the event at hand
   EventQueue<Event> queue_;
@@ -301,11 +310,13 @@ class Fleet {
   std::uint64_t server_timer_generation_ = 0;
   std::uint64_t trainings_ = 0;
   std::uint32_t abandoned_in_a_row_ = 0;
-  double energy_j_ = 0;   ///< since the last published round
-  double trained_s_ = 0;  ///< device time spent on training since then
-  double counted_s_ = 0;  ///< of it, for updates that were accepted
-  std::string problem_of_round_;  ///< of a device or a round: told if the run fails
-  std::vector<server::Event> server_inbox_;  ///< answers to the server's own computing, still to be told
+  double energy_j_ = 0;             ///< since the last published round
+  double wasted_s_ = 0;             ///< device time since then on training that counts for nothing
+  double summed_s_ = 0;             ///< of the updates in the sum at hand
+  std::set<DeviceIndex> training_;  ///< devices at it, also interrupted ones
+  std::string problem_of_round_;    ///< of a device or a round: told if the run fails
+  std::vector<server::Event>
+      server_inbox_;  ///< answers to the server's own computing, still to be told
   bool telling_server_ = false;
   std::optional<server::RunFinished> finished_;
   std::optional<Error> internal_error_;

@@ -227,6 +227,7 @@ std::size_t Fleet::actions_until_crash(std::size_t actions) {
 /// Whatever was not durable is gone, and every connection breaks.
 void Fleet::crash_server() {
   ++result_.faults.server_crashes;
+  wasted_s_ += std::exchange(summed_s_, 0);
   server_.reset();
   faults_->spool_oldest.reset();
   if (!faults_->plan.spool_survives()) {  // as on a disk that is no disk
@@ -238,10 +239,9 @@ void Fleet::crash_server() {
   invariants_->crashed();
   ++server_timer_generation_;
   for (DeviceIndex i = 0; i < devices_.size(); ++i) {
-    Device* device = devices_[i].get();
-    if (device == nullptr) continue;
-    device->server_connection.reset();
-    if (!device->connection) continue;
+    records_[i].server_connection = {};
+    const Device* device = devices_[i].get();
+    if (device == nullptr || !device->connection) continue;
     queue_.push(now_ + device->traits.latency, LinkDown{i, *device->connection, false});
   }
   queue_.push(now_ + faults_->plan.server_downtime(), ServerBoot{});

@@ -1,53 +1,18 @@
-#include <algorithm>
 #include <fmt/format.h>
+
+#include <algorithm>
 
 #include "fleet.hpp"
 
-// What the fleet does for secure sums: masking, devices that vanish in the middle of one, and the check that
-// what the server unmasks is the sum of what the devices put in.
+// What the fleet does for secure sums: masking, devices that vanish in the middle of one, and the
+// check that what the server unmasks is the sum of what the devices put in.
 namespace covey::simulation {
 namespace {
 
-constexpr std::uint64_t kAggregationStream = 16;  // and up: streams of seeded_secrets, one per attempt
+constexpr std::uint64_t kAggregationStream =
+    16;  // and up: streams of seeded_secrets, one per attempt
 
 }  // namespace
-
-client::ParticipantOptions Fleet::participant_options(DeviceIndex index, const Device& device) const {
-  const RunConfig& config = experiment_.config;
-  client::ParticipantOptions options;
-  options.client = static_cast<ClientId>(index);
-  options.seed = config.seed;
-  options.draws = records_[index].draws;
-  options.planned = planned_;
-  DeviceConditions& conditions = options.conditions;
-  conditions.num_examples = experiment_.num_examples(options.client);
-  const bool is_private =
-      config.secure_aggregation.mode != "off" || config.privacy.mechanism != "none";
-  if (is_private && config.selection.policy != "by-examples") {  // as `covey client` does
-    conditions.num_examples = std::min<std::uint64_t>(conditions.num_examples, 1);
-  }
-  conditions.charging = device.surroundings.charging;
-  conditions.metered = device.surroundings.metered;
-  conditions.free_memory_bytes = device.traits.memory_bytes;
-  conditions.device_class = models_.class_name(device.traits.device_class);
-  conditions.agent_version = "covey-simulator";
-  conditions.precisions = models::supported_precisions();
-  conditions.compressors = {"fp32", "bf16", "int8"};
-  options.request_bytes = request_bytes_;
-  options.keep_finished_work = false;  // memory of the cohort's size; training again gives the same bytes
-  options.credentials = identities_.of(options.client);
-  // A device that started again makes other keys than in its earlier lives, also in the same sum.
-  std::uint64_t lives = 0;
-  if (faults_) {
-    if (const auto found = faults_->reboots.find(index); found != faults_->reboots.end()) {
-      lives = found->second;
-    }
-  }
-  options.make_secrets = [seed = options.seed, client = options.client, lives](const auto& round) {
-    return secrets_of(seed, client, round, lives);
-  };
-  return options;
-}
 
 std::unique_ptr<privacy::SecretSource> Fleet::secrets_of(std::uint64_t seed, ClientId client,
                                                          const AggregationRound& round,
@@ -86,7 +51,8 @@ void Fleet::wrong_sum(const std::string& sentence) {
 void Fleet::check_sum() {
   const auto& pipeline = server_->pipeline;
   const auto& format = pipeline.sum_format();
-  // Without signatures nobody notices that a key was changed on its way, and no sum comes out right.
+  // Without signatures nobody notices that a key was changed on its way, and no sum comes out
+  // right.
   const bool forged = faults_ && experiment_.config.faults.corrupt > 0 &&
                       experiment_.config.secure_aggregation.mode != "malicious-server";
   if (!checks_sums() || !format || forged) return;
@@ -96,9 +62,9 @@ void Fleet::check_sum() {
     COVEY_ASSERT(accepted != summed_.end());
     const auto found = unmasked_.find(accepted->second);
     if (found == unmasked_.end()) {
-      return wrong_sum(fmt::format(
-          "the sum of round {} holds an update of client {} that no device masked",
-          value_of(server_->coordinator.committed_round()) + 1, value_of(client)));
+      return wrong_sum(
+          fmt::format("the sum of round {} holds an update of client {} that no device masked",
+                      value_of(server_->coordinator.committed_round()) + 1, value_of(client)));
     }
     privacy::add_packed(format->packed, found->second.span(), expected);
   }

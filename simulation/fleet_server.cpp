@@ -5,7 +5,8 @@
 
 #include "fleet.hpp"
 
-// The server's side: its actions are carried out here, as server/daemon/driver.cpp does where it is deployed.
+// The server's side: its actions are carried out here, as server/daemon/driver.cpp does where it is
+// deployed.
 namespace covey::simulation {
 namespace {
 
@@ -95,7 +96,8 @@ std::optional<server::Event> Fleet::compute(server::Action& action) {
     return evaluation_of(evaluate->round);
   }
   if (auto* note = std::get_if<server::Note>(&action)) {
-    if (problem_of_round_.empty()) problem_of_round_ = std::move(note->text);  // the cause comes first
+    if (problem_of_round_.empty())
+      problem_of_round_ = std::move(note->text);  // the cause comes first
   }
   return std::nullopt;
 }
@@ -104,21 +106,21 @@ server::Event Fleet::judge(const server::JudgeUpdate& action) {
   auto bytes = server_->spool->read(action.key);
   if (!bytes.ok()) return server::UploadFailed{action.key, bytes.error()};
   auto rejection = judgement_of(action, *bytes);
-  if (!rejection && invariants_) invariants_->counted(action, server_->coordinator.committed_round());
+  if (!rejection && invariants_)
+    invariants_->counted(action, server_->coordinator.committed_round());
   if (!rejection && checks_sums()) summed_[action.key.client] = action.report.blob;
-  if (const auto& device = devices_[static_cast<std::size_t>(value_of(action.key.client))];
-      !rejection && device != nullptr) {
-    counted_s_ += device->train_s;
+  if (!rejection) {
+    summed_s_ += std::exchange(
+        records_[static_cast<std::size_t>(value_of(action.key.client))].unsettled_s, 0);
   }
   return server::UpdateJudged{action.key, std::move(rejection)};
 }
 
 /// What the simulation knows beside the server's own figures.
 void Fleet::add_device_figures(RoundMetrics& metrics) {
+  settle_trainings(metrics);
   metrics.energy_j = std::exchange(energy_j_, 0);
-  // In asynchronous aggregation an update may be trained before and accepted behind this moment.
-  const double counted = std::exchange(counted_s_, 0);
-  metrics.wasted_s = std::max(0.0, std::exchange(trained_s_, 0) - (metrics.committed ? counted : 0));
+  metrics.wasted_s = std::exchange(wasted_s_, 0);
   add_computed_figures(metrics);
 }
 
@@ -127,10 +129,12 @@ void Fleet::publish(const RoundMetrics& metrics) {
   abandoned_in_a_row_ = metrics.committed ? 0 : abandoned_in_a_row_ + 1;
   if (abandoned_in_a_row_ == kMostAbandoned) {
     internal_error_ = failed(fmt::format(
-        "round {} was abandoned {} times in a row; the last time {} devices were selected, {} accepted, "
+        "round {} was abandoned {} times in a row; the last time {} devices were selected, {} "
+        "accepted, "
         "{} rejected, and {} declined or did not report{}; selection.quorum asks for more",
-        value_of(metrics.round), kMostAbandoned, metrics.selected, metrics.accepted, metrics.rejected,
-        metrics.dropped, problem_of_round_.empty() ? "" : " (first: " + problem_of_round_ + ")"));
+        value_of(metrics.round), kMostAbandoned, metrics.selected, metrics.accepted,
+        metrics.rejected, metrics.dropped,
+        problem_of_round_.empty() ? "" : " (first: " + problem_of_round_ + ")"));
   }
   problem_of_round_.clear();
   RoundMetrics shown = metrics;

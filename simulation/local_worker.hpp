@@ -5,6 +5,9 @@
 #include <covey/simulation/training_worker.hpp>
 #include <covey/strategies/registry.hpp>
 #include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
 
 namespace covey::simulation {
 
@@ -24,9 +27,20 @@ class LocalWorker : public TrainingWorker {
   Result<client::TrainedUpdate> train(const client::TrainingTask& task,
                                       const client::TrainingControl& control);
 
+  client::SgdTrainer& trainer_for(const TrainingPlan& plan);
+
+  /// A trainer keeps the engine of one network and precision; classes of devices may have several.
+  struct Bench {
+    ModelSpec model;
+    std::string precision;
+    client::SgdTrainer trainer;
+    Bench(const TrainingPlan& plan, const LocalWorker& worker);
+  };
   const Experiment& experiment_;
+  const strategies::Registry& registry_;
+  client::SecretsFactory make_secrets_;
   Experiment::Scratch scratch_;
-  client::SgdTrainer trainer_;
+  std::vector<std::unique_ptr<Bench>> benches_;
 };
 
 }  // namespace covey::simulation

@@ -1,8 +1,6 @@
-#include <covey/simulation/simulate.hpp>
-
 #include <algorithm>
 #include <chrono>
-
+#include <covey/simulation/simulate.hpp>
 #include <memory>
 
 #include "counted_secrets.hpp"
@@ -25,8 +23,8 @@ AggregationId aggregation_id(std::uint64_t seed, std::uint64_t count) {
   return id;
 }
 
-/// On links of unlimited bandwidth pieces change nothing but the number of events: whole blobs then travel as
-/// one chunk, which is shared and never copied.
+/// On links of unlimited bandwidth pieces change nothing but the number of events: whole blobs then
+/// travel as one chunk, which is shared and never copied.
 void send_whole_blobs(const Experiment& experiment, server::CoordinatorOptions& options) {
   const std::size_t largest =
       std::max<std::size_t>(4 * experiment.layout.size(), options.update_size);
@@ -38,8 +36,8 @@ void send_whole_blobs(const Experiment& experiment, server::CoordinatorOptions& 
 /// What a server process does when it starts, whichever of its lives this is.
 class ServerStarter {
  public:
-  ServerStarter(const Experiment& experiment, const strategies::Registry& registry, unsigned threads,
-                std::optional<privacy::AuthorityKey> authority, bool whole_blobs)
+  ServerStarter(const Experiment& experiment, const strategies::Registry& registry,
+                unsigned threads, std::optional<privacy::AuthorityKey> authority, bool whole_blobs)
       : experiment_(experiment),
         registry_(registry),
         threads_(threads),
@@ -127,12 +125,14 @@ Result<std::unique_ptr<RunJournal>> open_journal(const RunConfig& config,
   if (config.faults.seed != 0) {
     if (!options.resume) return std::unique_ptr<RunJournal>();
     return invalid_argument(
-        "a run with faults ([faults] seed) is not written down and cannot go on; run it again, its seed "
+        "a run with faults ([faults] seed) is not written down and cannot go on; run it again, its "
+        "seed "
         "repeats it");
   }
   if (options.resume && options.check_invariants) {
     return invalid_argument(
-        "invariants are checked from a run's beginning: what was computed before it stopped is not seen "
+        "invariants are checked from a run's beginning: what was computed before it stopped is not "
+        "seen "
         "again when it goes on");
   }
   RunJournal::Options journal;
@@ -149,7 +149,8 @@ Result<std::unique_ptr<RunJournal>> open_journal(const RunConfig& config,
 
 }  // namespace
 
-Result<SimulationResult> simulate(const Experiment& experiment, const strategies::Registry& registry,
+Result<SimulationResult> simulate(const Experiment& experiment,
+                                  const strategies::Registry& registry,
                                   const SimulationOptions& options) {
   COVEY_ASSIGN(auto models, DeviceModels::make(experiment.config, options.data_directory,
                                                experiment.population()));
@@ -161,15 +162,16 @@ Result<SimulationResult> simulate(const Experiment& experiment, const strategies
   COVEY_ASSIGN(auto evaluator,
                Evaluator::make(experiment.plan, experiment.make_engine, options.threads));
   COVEY_ASSIGN(auto journal, open_journal(experiment.config, options));
-  Fleet::Parts parts{starter,
-                     std::move(server),
-                     std::move(evaluator),
-                     std::move(identities),
-                     std::move(models),
-                     starter.request_bytes,
-                     std::move(journal),
-                     [starter](const Snapshot& snapshot) mutable { return starter.put_back(snapshot); },
-                     starter.noise_bytes};
+  Fleet::Parts parts{
+      starter,
+      std::move(server),
+      std::move(evaluator),
+      std::move(identities),
+      std::move(models),
+      starter.request_bytes,
+      std::move(journal),
+      [starter](const Snapshot& snapshot) mutable { return starter.put_back(snapshot); },
+      starter.noise_bytes};
   Fleet fleet(experiment, registry, options, std::move(parts));
   auto result = fleet.run();
   if (result.ok() && result->finished && !options.journal_folder.empty()) {

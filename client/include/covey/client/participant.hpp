@@ -110,10 +110,17 @@ struct PlannedModel {
   std::optional<std::uint64_t> bytes;  ///< none: a TorchScript file
 };
 
+/// What a device has to remember while its host has forgotten it (Participant::idle_until).
+struct ParticipantMemory {
+  std::uint32_t draws = 0;      ///< of jitter taken so far
+  std::uint8_t violations = 0;  ///< connections broken for a bad message since the last orderly end
+  std::uint8_t declines = 0;    ///< tasks given up since the last accepted report
+};
+
 struct ParticipantOptions {
   ClientId client{};       ///< from the device's own certificate
   std::uint64_t seed = 0;  ///< of backoff jitter
-  std::uint32_t draws = 0; ///< of jitter taken in earlier lives of this device
+  ParticipantMemory memory = {};  ///< of earlier lives of this device
   DeviceConditions conditions;
   Duration backoff_min = std::chrono::milliseconds(200);  ///< first wait after a lost connection
   Duration backoff_max = std::chrono::seconds(60);        ///< doubles up to this, with full jitter
@@ -146,10 +153,9 @@ class Participant {
   /// Rounds in which this device's update was accepted.
   std::uint32_t rounds_accepted() const { return rounds_accepted_; }
   /// Set while it has no task and no connection and only waits for this moment. Its host may forget it till
-  /// then, and begin a new one with `draws`.
+  /// then, and begin a new one with `memory`.
   std::optional<Time> idle_until() const;
-  /// Draws of jitter taken so far: ParticipantOptions::draws of its next life.
-  std::uint32_t draws() const { return draws_; }
+  ParticipantMemory memory() const;
   /// Whether it holds a task whose outcome is open.
   bool has_task() const { return task_ && !task_->decided && task_->stage != Stage::kDeclined; }
   /// What it is doing, in a word: "waiting", "downloading", "training", ...

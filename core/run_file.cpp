@@ -75,6 +75,7 @@ class RunReader {
   Result<void> check_population(const std::string& origin) const;
   Result<void> check_model(const std::string& origin) const;
   Result<void> check_needs(const std::string& origin) const;
+  bool is_default_of_a_varied_file(const RunKey& key) const;
   Result<void> check_client(const std::string& origin) const;
   void choose_model(std::string_view key);
 
@@ -319,10 +320,20 @@ Result<void> RunReader::check_model(const std::string& origin) const {
   return {};
 }
 
+/// A resolved run file names every key. Where an override makes one of them say nothing, it is no
+/// contradiction as long as it has its default value.
+bool RunReader::is_default_of_a_varied_file(const RunKey& key) const {
+  const auto overridden = [](const auto& place) { return place.second.starts_with("--set "); };
+  const auto place = places_.find(key.path());
+  return place != places_.end() && !overridden(*place) &&
+         std::ranges::any_of(places_, overridden) && has_default(key, config);
+}
+
 Result<void> RunReader::check_needs(const std::string& origin) const {
   for (const RunKey& key : run_keys()) {
     const std::string_view need = unmet_need(key, config);
     if (need.empty() || !places_.contains(key.path())) continue;
+    if (is_default_of_a_varied_file(key)) continue;
     return relation_error(origin, key.path(), fmt::format("says nothing without {}", need));
   }
   return {};

@@ -55,6 +55,8 @@ std::span<const RunKey> run_keys();
 /// What a key needs of other keys to say anything ("client.optimizer = ..."); "" where it does. A
 /// run file that gives such a key is refused, and none is written.
 std::string_view unmet_need(const RunKey& key, const RunConfig& config);
+/// Whether a configuration says of this key what an empty run file does.
+bool has_default(const RunKey& key, const RunConfig& config);
 const RunKey* find_run_key(std::string_view table, std::string_view name);
 /// The keys of one kind of device, bound to RunConfig::fleet.traits: those of [fleet] itself, and
 /// of every [[fleet.class]].

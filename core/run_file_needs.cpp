@@ -141,10 +141,13 @@ std::string_view unmet_need(const RunKey& key, const RunConfig& config) {
   if (key.table == "asynchronous") return unmet_asynchronous_need(key.name, config.asynchronous);
   if (key.table == "fleet") return unmet_fleet_need(key.name, config);
   if (key.table == "attack") return unmet_attack_need(key.name, config.attack);
+  if (key.table == "faults" && key.name != "seed") {
+    return config.faults.seed == 0 ? "a faults.seed above 0: without it nothing goes wrong" : "";
+  }
   if (key.table == "data" && key.name == "on-demand") {
     const bool possible =
         config.data.source == "synthetic" && config.partition.scheme == "natural";
-    return possible || config.data.on_demand == "auto" ? "" : "data.source = \"synthetic\" and partition.scheme = \"natural\"";
+    return possible ? "" : "data.source = \"synthetic\" and partition.scheme = \"natural\"";
   }
   return "";
 }

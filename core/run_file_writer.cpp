@@ -78,6 +78,13 @@ bool is_written(const RunKey& key, const RunConfig& config) {
 
 }  // namespace
 
+bool has_default(const RunKey& key, const RunConfig& config) {
+  RunConfig values = config;
+  RunConfig defaults;
+  return std::visit(ValueText{key, values}, key.member) ==
+         std::visit(ValueText{key, defaults}, key.member);
+}
+
 std::string to_toml(const RunConfig& config) {
   RunConfig values = config;
   std::string out;

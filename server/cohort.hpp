@@ -60,11 +60,12 @@ struct Member {
   bool left_sum = false;
   bool lost = false;  ///< kMissed only: it was not connected
   // Asynchronous aggregation.
-  std::uint64_t ticket = 0;     ///< its assignment's place in the order of all
-  Time deadline{};              ///< of its assignment
-  Time away_since{};            ///< while there is no connection
-  std::uint64_t sum = 0;        ///< during which it was decided
-  std::uint32_t staleness = 0;  ///< of its update, once it is judged
+  std::uint64_t ticket = 0;       ///< its assignment's place in the order of all
+  Time deadline{};                ///< of its assignment
+  std::uint64_t ready_place = 0;  ///< the last in the line of those who wait for a sum; 0: none
+  Time away_since{};              ///< while there is no connection
+  std::uint64_t sum = 0;          ///< during which it was decided
+  std::uint32_t staleness = 0;    ///< of its update, once it is judged
   RejectReason rejection = RejectReason::kMalformed;  ///< kRejected only
   std::string rejection_text;
 

@@ -150,23 +150,40 @@ std::vector<ClientId> draw_by_availability(std::vector<Candidate> pool, std::siz
   return drawn;
 }
 
+/// Of those whose loss is known; 1 where none is.
+double mean_loss(const std::vector<ClientId>& clients, const DeviceHistory& history) {
+  double sum = 0;
+  std::size_t known = 0;
+  for (const ClientId client : clients) {
+    const DeviceRecord* record = history.find(client);
+    if (record == nullptr || !record->has_loss()) continue;
+    sum += double{record->train_loss};
+    ++known;
+  }
+  return known > 0 ? sum / static_cast<double>(known) : 1;
+}
+
 /// Cho et al. 2022 (arXiv:2010.01243), section 5, pi_rpow-d: the candidates' losses are those of
-/// their last participation, so nothing more is asked of them; who never took part counts as
-/// infinite. Ties fall to who was drawn first.
+/// their last participation, so nothing more is asked of them; who was never asked counts as
+/// infinite. Missed tasks lower a loss; where none is known, that of the others in the mean. Ties
+/// fall to who was drawn first.
 std::vector<ClientId> draw_power_of_choice(const std::vector<Candidate>& pool, std::size_t count,
                                            const SelectionDraw& draw, RandomStream random) {
   COVEY_ASSERT(draw.history != nullptr);
   const std::size_t wanted = draw.candidates > 0 ? draw.candidates : 2 * count;
   const auto candidates = draw_by_examples(pool, std::clamp(wanted, count, pool.size()), random);
-  std::vector<std::pair<float, ClientId>> ranked;
+  const double mean = mean_loss(candidates, *draw.history);
+  std::vector<std::pair<double, ClientId>> ranked;
   ranked.reserve(candidates.size());
   for (const ClientId client : candidates) {
     const DeviceRecord* record = draw.history->find(client);
-    const bool known = record != nullptr && record->tried();
-    ranked.emplace_back(known ? record->train_loss : std::numeric_limits<float>::infinity(),
-                        client);
+    double loss = std::numeric_limits<double>::infinity();
+    if (record != nullptr && record->tried()) {
+      loss = record->discounted(record->has_loss() ? double{record->train_loss} : mean);
+    }
+    ranked.emplace_back(loss, client);
   }
-  std::ranges::stable_sort(ranked, std::greater<>{}, &std::pair<float, ClientId>::first);
+  std::ranges::stable_sort(ranked, std::greater<>{}, &std::pair<double, ClientId>::first);
   std::vector<ClientId> drawn;
   drawn.reserve(count);
   for (std::size_t i = 0; i < count; ++i) drawn.push_back(ranked[i].second);

@@ -5,19 +5,35 @@
 
 namespace covey::server {
 
+double DeviceRecord::discounted(double figure) const {
+  return std::ldexp(figure, figure > 0 ? -misses : misses);  // below zero, less is worth less
+}
+
 double DeviceRecord::statistical_utility() const {
   // A loss below zero (of an objective that has such) says that nothing is left to learn.
-  return tried()
+  return has_loss()
              ? static_cast<double>(num_examples) * std::max(0.0, static_cast<double>(train_loss))
              : 0;
 }
 
-DeviceHistory::DeviceHistory(Limits limits, const std::map<ClientId, std::uint32_t>& participations)
-    : limits_(limits) {
-  for (const auto& [client, count] : participations) {
+DeviceHistory::DeviceHistory(Limits limits, const Past& past) : limits_(limits) {
+  for (const auto& [client, count] : past.participations) {
     records_[client].participations = count;
-    if (limits_.max_participations > 0 && count >= limits_.max_participations) ++exhausted_;
+    if (exhausted(records_[client])) ++exhausted_;
   }
+  std::map<std::uint32_t, std::size_t> rests;
+  for (const auto& [client, round] : past.last_rounds) {
+    DeviceRecord& record = records_[client];
+    record.last_round = value_of(round);
+    const bool rests_still = rounds_to_rest(client, next(past.committed)) > 0;
+    if (rests_still && !exhausted(record)) ++rests[record.last_round];
+  }
+  for (const auto& [round, count] : rests) resting_ += count;
+  rests_.assign(rests.begin(), rests.end());
+}
+
+bool DeviceHistory::exhausted(const DeviceRecord& record) const {
+  return limits_.max_participations > 0 && record.participations >= limits_.max_participations;
 }
 
 void DeviceHistory::seen_until(DeviceRecord& record, std::uint32_t round) {
@@ -39,8 +55,11 @@ void DeviceHistory::left(ClientId client, RoundNumber round) {
   found->second.here = false;
 }
 
-void DeviceHistory::reported(ClientId client, const Report& report, Duration took) {
+void DeviceHistory::reported(ClientId client, RoundNumber round, const Report& report,
+                             Duration took) {
   DeviceRecord& record = records_[client];
+  record.last_tried = value_of(round);
+  record.misses = 0;
   const auto loss = static_cast<float>(report.train_loss);
   if (std::isfinite(loss)) record.train_loss = loss;
   record.num_examples =
@@ -48,8 +67,10 @@ void DeviceHistory::reported(ClientId client, const Report& report, Duration too
   record.duration_s = static_cast<float>(seconds(took));
 }
 
-void DeviceHistory::missed(ClientId client, Duration waited) {
+void DeviceHistory::missed(ClientId client, RoundNumber round, Duration waited) {
   DeviceRecord& record = records_[client];
+  record.last_tried = value_of(round);
+  if (record.misses < UINT8_MAX) ++record.misses;
   record.duration_s = std::max(record.duration_s, static_cast<float>(seconds(waited)));
 }
 
@@ -58,7 +79,7 @@ void DeviceHistory::participated(ClientId client, RoundNumber round) {
   const std::uint32_t now = value_of(round);
   record.last_round = now;
   ++record.participations;
-  if (limits_.max_participations > 0 && record.participations >= limits_.max_participations) {
+  if (exhausted(record)) {
     if (record.participations == limits_.max_participations) ++exhausted_;
   } else if (limits_.min_rounds_between > 0) {
     if (rests_.empty() || rests_.back().first != now) rests_.emplace_back(now, 0);
@@ -95,9 +116,7 @@ DeviceHistory::Standing DeviceHistory::standing(ClientId client, RoundNumber rou
   if (!limits_.any()) return Standing::kFree;
   const DeviceRecord* record = find(client);
   if (record == nullptr) return Standing::kFree;
-  if (limits_.max_participations > 0 && record->participations >= limits_.max_participations) {
-    return Standing::kExhausted;
-  }
+  if (exhausted(*record)) return Standing::kExhausted;
   return rounds_to_rest(client, round) > 0 ? Standing::kResting : Standing::kFree;
 }
 

@@ -14,7 +14,7 @@
 
 namespace covey::server {
 
-/// What is remembered of one device. 32 bytes: there may be a million of them.
+/// What is remembered of one device. 36 bytes: there may be a million of them.
 struct DeviceRecord {
   /// Mean training loss of its last accepted update; not a number: none is known.
   float train_loss = std::numeric_limits<float>::quiet_NaN();
@@ -23,22 +23,29 @@ struct DeviceRecord {
   float duration_s = 0;
   std::uint32_t num_examples = 0;    ///< of its last accepted update, at most 2^32 - 1
   std::uint32_t participations = 0;  ///< committed rounds that counted an update of its
-  std::uint32_t last_round = 0;      ///< the last of these since the server started; 0: none
+  std::uint32_t last_round = 0;      ///< the last of these; 0: none is known
+  std::uint32_t last_tried = 0;      ///< round of the last task that it ended or missed; 0: none
   std::uint32_t rounds_seen = 0;     ///< rounds up to `last_seen` in which it was there
   std::uint32_t last_seen = 0;       ///< a round; 0: never
   bool here = false;                 ///< and ever since `last_seen`
+  std::uint8_t misses = 0;           ///< tasks in a row that brought no update, at most 255
 
-  bool tried() const { return train_loss == train_loss; }
+  bool tried() const { return last_tried > 0; }
+  bool has_loss() const { return train_loss == train_loss; }
+  /// What a figure of a device that keeps its tasks is worth of this one: half of it for every task
+  /// missed in a row. So nobody is asked for ever who never answers, and who was late once is asked
+  /// again.
+  double discounted(double figure) const;
   /// |B| sqrt(mean of squared losses) over its examples B (Lai et al. 2021, section 4.2). Devices
   /// tell the mean loss, so this is that figure's lower bound: a mean is at most the root mean
   /// square.
   double statistical_utility() const;
 };
-static_assert(sizeof(DeviceRecord) == 32);
+static_assert(sizeof(DeviceRecord) == 36);
 
 /// What a coordinator remembers of the devices it has seen, for policies and limits of selection. A
-/// round here is one that was tried: seen in it, counted in it. How often a device took part
-/// outlives the server (RunState::participations); all else begins anew. O(1) an event, memory
+/// round here is one that was tried: seen in it, counted in it. How often a device took part, and
+/// when it last did, outlive the server (Past); all else begins anew. O(1) an event, memory
 /// O(devices seen). One thread at a time.
 class DeviceHistory {
  public:
@@ -54,18 +61,26 @@ class DeviceHistory {
     kExhausted,  ///< took part as often as it may
   };
 
-  explicit DeviceHistory(Limits limits,
-                         const std::map<ClientId, std::uint32_t>& participations = {});
+  /// Of before the server started, as in RunState.
+  struct Past {
+    std::map<ClientId, std::uint32_t> participations = {};
+    std::map<ClientId, RoundNumber> last_rounds = {};
+    RoundNumber committed{};  ///< the last round so far
+  };
+
+  explicit DeviceHistory(Limits limits) : DeviceHistory(limits, Past()) {}
+  DeviceHistory(Limits limits, const Past& past);
 
   // ---- what happens
   /// It could work: it is connected and eligible, from this round on.
   void arrived(ClientId client, RoundNumber round);
   /// It is not any more.
   void left(ClientId client, RoundNumber round);
-  /// An update of its was accepted, so long after its assignment.
-  void reported(ClientId client, const Report& report, Duration took);
-  /// It had a task for so long, and the round ended without it.
-  void missed(ClientId client, Duration waited);
+  /// An update of its was accepted in this round, so long after its assignment.
+  void reported(ClientId client, RoundNumber round, const Report& report, Duration took);
+  /// It had a task for so long, and that ended without an update which counts: it declined, its
+  /// update was rejected, or the round ended without it.
+  void missed(ClientId client, RoundNumber round, Duration waited);
   /// A round with an update of its was committed.
   void participated(ClientId client, RoundNumber round);
   /// From here on the round to come is this one. Called once a round.
@@ -86,6 +101,7 @@ class DeviceHistory {
   const Limits& limits() const { return limits_; }
 
  private:
+  bool exhausted(const DeviceRecord& record) const;
   void seen_until(DeviceRecord& record, std::uint32_t round);
 
   const Limits limits_;

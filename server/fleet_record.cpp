@@ -9,18 +9,28 @@
 #include <cstring>
 #include <filesystem>
 #include <span>
+#include <utility>
 
 namespace covey::server {
 namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::string_view kHeader = "time_s,event,device,round,bytes,seconds,examples,steps";
-constexpr std::size_t kColumns = 8;
+constexpr std::string_view kHeader = "time_s,event,device,round,bytes,seconds,examples,steps,class";
+constexpr std::size_t kColumns = 9;
+constexpr std::size_t kMostClassName = 32;  // as in a run file
 /// In the order of FleetEventKind.
 constexpr std::array<std::string_view, 12> kKinds = {
     "started",  "connected", "gone",     "checked-in", "assigned",  "reported",
     "declined", "accepted",  "rejected", "void",       "committed", "abandoned"};
+
+/// Of a run file's classes: what a device says may be anything.
+bool is_class_name(std::string_view name) {
+  return !name.empty() && name.size() <= kMostClassName && std::ranges::all_of(name, [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
+           c == '_';
+  });
+}
 
 template <typename Value>
 std::string cell(const std::optional<Value>& value) {
@@ -33,10 +43,10 @@ std::string id_cell(const std::optional<Id>& id) {
 }
 
 std::string line_of(const FleetEvent& event) {
-  return fmt::format("{:.6f},{},{},{},{},{},{},{}\n", event.at_s,
+  return fmt::format("{:.6f},{},{},{},{},{},{},{},{}\n", event.at_s,
                      kKinds[static_cast<std::size_t>(event.kind)], id_cell(event.client),
                      id_cell(event.round), cell(event.bytes), cell(event.seconds),
-                     cell(event.examples), cell(event.steps));
+                     cell(event.examples), cell(event.steps), event.device_class);
 }
 
 /// Nothing for an empty cell; `good` becomes false where the text is no such number.
@@ -74,6 +84,8 @@ std::optional<FleetEvent> parse_line(std::string_view line) {
   event.seconds = parse<double>(cells[5], good);
   event.examples = parse<std::uint64_t>(cells[6], good);
   event.steps = parse<std::uint32_t>(cells[7], good);
+  event.device_class = cells[8];
+  if (!event.device_class.empty() && !is_class_name(event.device_class)) good = false;
   const bool of_device =
       event.kind != FleetEventKind::kStarted && event.kind < FleetEventKind::kCommitted;
   const bool of_round = event.kind >= FleetEventKind::kAssigned;
@@ -155,40 +167,96 @@ void FleetRecord::write(FleetEvent event, Time now) {
   if (!file_) problem_ = failed("cannot write " + path() + ": " + std::strerror(errno));
 }
 
+/// Unless the device has said enough since a round last ended.
+bool FleetRecord::write(FleetEvent event, Time now, Device& device) {
+  if (std::exchange(device.counted_behind, ends_) != ends_) device.lines = 0;
+  if (device.lines == kMostLines) {
+    silenced_.insert(*event.client);
+    return false;
+  }
+  ++device.lines;
+  write(std::move(event), now);
+  return true;
+}
+
+/// Where the record has another word on whether the device is there.
+void FleetRecord::show_connection(ClientId client, Device& device, Time now) {
+  const bool there = device.connections > 0;
+  if (there == device.shown) return;
+  const auto kind = there ? FleetEventKind::kConnected : FleetEventKind::kGone;
+  if (write({0, kind, client}, now, device)) device.shown = there;
+}
+
 void FleetRecord::connected(Time now, ClientId client) {
-  write({0, FleetEventKind::kConnected, client}, now);
+  Device& device = devices_[client];
+  ++device.connections;
+  device.checked_in = false;
+  if (write({0, FleetEventKind::kConnected, client}, now, device)) device.shown = true;
 }
 
 void FleetRecord::gone(Time now, ClientId client) {
-  write({0, FleetEventKind::kGone, client}, now);
+  Device& device = devices_[client];
+  if (device.connections > 0) --device.connections;
+  show_connection(client, device, now);
 }
 
 void FleetRecord::received(Time now, ClientId client, const ClientMessage& message) {
-  if (std::holds_alternative<CheckIn>(message)) {
-    write({0, FleetEventKind::kCheckedIn, client}, now);
+  Device& device = devices_[client];
+  if (const auto* check_in = std::get_if<CheckIn>(&message)) {
+    const std::string& said = check_in->conditions.device_class;
+    const std::string_view named = is_class_name(said) ? std::string_view(said) : "";
+    if (device.checked_in && device.device_class == named) return;
+    FleetEvent event{0, FleetEventKind::kCheckedIn, client};
+    event.device_class = named;
+    if (!write(event, now, device)) return;
+    device.checked_in = true;
+    device.device_class = named;
   } else if (const auto* decline = std::get_if<Decline>(&message)) {
-    write({0, FleetEventKind::kDeclined, client, decline->round}, now);
+    end_task({0, FleetEventKind::kDeclined, client, decline->round}, device, now);
   } else if (const auto* report = std::get_if<Report>(&message)) {
-    FleetEvent event{0, FleetEventKind::kReported, client, report->round, report->blob_size};
-    // A device says what it likes; what is no time is not written down.
-    if (std::isfinite(report->train_seconds) && report->train_seconds >= 0) {
-      event.seconds = report->train_seconds;
-    }
-    event.examples = report->num_examples;
-    event.steps = report->steps;
-    write(event, now);
+    take_report(client, device, *report, now);
   }
 }
 
+void FleetRecord::take_report(ClientId client, Device& device, const Report& report, Time now) {
+  if (device.task != report.round || device.reported) return;
+  FleetEvent event{0, FleetEventKind::kReported, client, report.round, report.blob_size};
+  // A device says what it likes; what is no time is not written down.
+  if (std::isfinite(report.train_seconds) && report.train_seconds >= 0) {
+    event.seconds = report.train_seconds;
+  }
+  event.examples = report.num_examples;
+  event.steps = report.steps;
+  device.reported = write(event, now, device);
+}
+
+/// Of the task at hand; what is said of any other is a repetition, or nonsense.
+void FleetRecord::end_task(FleetEvent event, Device& device, Time now) {
+  if (device.task != event.round) return;
+  device.task.reset();
+  write(std::move(event), now, device);
+}
+
 void FleetRecord::sent(Time now, ClientId client, const ServerMessage& message) {
+  Device& device = devices_[client];
   if (const auto* assignment = std::get_if<Assignment>(&message)) {
-    write({0, FleetEventKind::kAssigned, client, assignment->round, assignment->model_size}, now);
+    // A device that checks in while it has a task is told it once more.
+    if (device.task == assignment->round && device.assigned_behind == ends_) return;
+    FleetEvent event{0, FleetEventKind::kAssigned, client, assignment->round,
+                     assignment->model_size};
+    if (!write(event, now, device)) return;
+    device.task = assignment->round;
+    device.assigned_behind = ends_;
+    device.reported = device.checked_in = false;
   } else if (const auto* accepted = std::get_if<ReportAccepted>(&message)) {
-    write({0, FleetEventKind::kAccepted, client, accepted->round}, now);
+    end_task({0, FleetEventKind::kAccepted, client, accepted->round}, device, now);
   } else if (const auto* rejected = std::get_if<ReportRejected>(&message)) {
-    write({0, FleetEventKind::kRejected, client, rejected->round}, now);
+    const auto task = device.task;
+    end_task({0, FleetEventKind::kRejected, client, rejected->round}, device, now);
+    // It may report the same again when the server is well.
+    if (rejected->reason == RejectReason::kServerFailed) device.task = task;
   } else if (const auto* over = std::get_if<RoundOver>(&message)) {
-    write({0, FleetEventKind::kVoid, client, over->round}, now);
+    end_task({0, FleetEventKind::kVoid, client, over->round}, device, now);
   }
 }
 
@@ -197,6 +265,10 @@ void FleetRecord::ended(Time now, const RoundMetrics& metrics) {
                    std::nullopt, metrics.round};
   event.seconds = seconds(metrics.ended - metrics.started);
   write(event, now);
+  ++ends_;
+  for (const ClientId client : std::exchange(silenced_, {})) {
+    show_connection(client, devices_[client], now);
+  }
   file_.flush();
 }
 

@@ -33,6 +33,26 @@ double percentile_of(std::vector<double> values, double percent) {
   return *nth;
 }
 
+/// The statistical utility of each; of one whose loss is not known that of the others in the mean.
+/// Missed tasks lower it.
+std::vector<double> utilities_of(const std::vector<const DeviceRecord*>& records) {
+  double sum = 0;
+  std::size_t known = 0;
+  for (const DeviceRecord* record : records) {
+    if (!record->has_loss()) continue;
+    sum += record->statistical_utility();
+    ++known;
+  }
+  const double mean = known > 0 ? sum / static_cast<double>(known) : 1;
+  std::vector<double> utilities;
+  utilities.reserve(records.size());
+  for (const DeviceRecord* record : records) {
+    utilities.push_back(
+        record->discounted(record->has_loss() ? record->statistical_utility() : mean));
+  }
+  return utilities;
+}
+
 }  // namespace
 
 struct OortPreferences::Explored {
@@ -48,7 +68,8 @@ OortPreferences::OortPreferences(const SelectionConfig& config)
       percentile_(kFirstPercentile) {}
 
 double OortPreferences::exploration(RoundNumber round) const {
-  const double decayed = exploration_ * std::pow(exploration_decay_, value_of(round) - 1.0);
+  const double draws_before = value_of(round) - 1.0 + abandoned_;
+  const double decayed = exploration_ * std::pow(exploration_decay_, draws_before);
   return std::clamp(std::max(decayed, exploration_min_), 0.0, 1.0);
 }
 
@@ -59,16 +80,16 @@ std::vector<OortPreferences::Explored> OortPreferences::score(const std::vector<
                                                               const DeviceHistory& history) const {
   std::vector<Explored> explored;
   std::vector<const DeviceRecord*> records;
-  std::vector<double> utilities, durations;
+  std::vector<double> durations;
   for (const Candidate& candidate : pool) {
     const DeviceRecord* record = history.find(candidate.client);
     if (record == nullptr || !record->tried()) continue;
     explored.push_back({candidate.client, 0});
     records.push_back(record);
-    utilities.push_back(record->statistical_utility());
     durations.push_back(static_cast<double>(record->duration_s));
   }
   if (explored.empty()) return explored;
+  const std::vector<double> utilities = utilities_of(records);
   const double clip = percentile_of(utilities, kClipPercentile);
   const double lowest = *std::ranges::min_element(utilities);
   const double range = std::max(clip - lowest, std::numeric_limits<double>::min());
@@ -78,7 +99,7 @@ std::vector<OortPreferences::Explored> OortPreferences::score(const std::vector<
   for (std::size_t i = 0; i < explored.size(); ++i) {
     double& score = explored[i].score;
     score = clip > lowest ? (std::min(utilities[i], clip) - lowest) / range : 1;
-    score += std::sqrt(uncertainty / std::max(records[i]->last_round, 1U));
+    score += std::sqrt(uncertainty / records[i]->last_tried);
     if (durations[i] > preferred) score *= std::pow(preferred / durations[i], round_penalty_);
   }
   return explored;

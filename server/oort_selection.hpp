@@ -25,8 +25,11 @@ class OortPreferences {
                              RandomStream random) const;
   /// A round was committed whose counted devices had this statistical utility together.
   void round_committed(double utility);
+  /// A round was abandoned: it will be drawn again.
+  void round_abandoned() { ++abandoned_; }
 
-  /// Share of a cohort that is for devices not tried yet.
+  /// Share of a cohort that is for devices not tried yet. It decays by the draw, so also where
+  /// rounds are abandoned.
   double exploration(RoundNumber round) const;
   /// Devices slower than this percentile of the waiting ones' durations are less preferred; 100:
   /// none.
@@ -42,6 +45,7 @@ class OortPreferences {
   double exploration_min_;
   double round_penalty_;  ///< alpha
   double percentile_;
+  std::uint32_t abandoned_ = 0;   ///< rounds, since the server started
   std::deque<double> utilities_;  ///< of the last rounds, at most two windows
 };
 

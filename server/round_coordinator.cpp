@@ -93,10 +93,14 @@ RoundCoordinator::State::State(CoordinatorOptions options_in, RunState state_in)
       sent_digest(model.sent.digest()),
       slots(options.config.selection.max_uploads),
       buffer(options.config.asynchronous, sizes.goal),
-      history(limits_of(options.config), state_in.participations),
+      history(limits_of(options.config), {std::move(state_in.participations),
+                                          std::move(state_in.last_rounds), state_in.round}),
       oort(options.config.selection) {
   metrics.round = committed;
-  if (state_in.metrics) metrics = *state_in.metrics;
+  if (state_in.metrics) {
+    metrics = *state_in.metrics;
+    last_round = metrics.ended - metrics.started;
+  }
   last_accuracy = metrics.accuracy;
   last_loss = metrics.loss;
   privacy = std::move(state_in.privacy);

@@ -45,16 +45,15 @@ void RoundCoordinator::State::settle_step(Time now, Actions& actions) {
 void RoundCoordinator::State::judge_ready(Actions& actions) {
   if (awaiting != Awaiting::kNothing) return;
   while (!buffer.ready.empty() && buffer.accepted.size() + buffer.judging < buffer.size) {
-    Member* member = cohort.find(buffer.ready.front());
-    buffer.ready.pop_front();
-    // It may have declined since, or announced another update.
-    if (member == nullptr || member->state != MemberState::kReady) continue;
-    if (staleness_of(member->round) > buffer.max_staleness) {
-      turn_away(*member, actions);
-    } else {
-      judge(*member, actions);
-    }
+    Member& member = *cohort.find(buffer.ready.begin()->second);
+    leave_ready(member);
+    judge(member, actions);
   }
+}
+
+/// It is judged now, or will not be; maybe it was not there.
+void RoundCoordinator::State::leave_ready(const Member& member) {
+  buffer.ready.erase(member.ready_place);
 }
 
 void RoundCoordinator::State::apply_buffer(Time now, Actions& actions) {
@@ -145,13 +144,18 @@ void RoundCoordinator::State::give_up(Member& member, Actions& actions) {
   cohort.remove(member);
 }
 
-/// Assignments of models that are too old by now.
+/// Assignments of models that are too old by now, whether their update is here or not.
 void RoundCoordinator::State::expire(Actions& actions) {
-  while (!buffer.in_flight.empty()) {
-    const Buffer::InFlight& oldest = buffer.in_flight.begin()->second;
-    if (staleness_of(oldest.round) <= buffer.max_staleness) return;
-    give_up(*cohort.find(oldest.client), actions);
+  const auto too_old = [&](RoundNumber of) { return staleness_of(of) > buffer.max_staleness; };
+  while (!buffer.in_flight.empty() && too_old(buffer.in_flight.begin()->second.round)) {
+    give_up(*cohort.find(buffer.in_flight.begin()->second.client), actions);
   }
+  std::erase_if(buffer.ready, [&](const auto& waiting) {
+    Member& member = *cohort.find(waiting.second);
+    if (!too_old(member.round)) return false;
+    turn_away(member, actions);
+    return true;
+  });
 }
 
 /// The update is here, but the model has moved on too far while it waited for the sum.
@@ -177,12 +181,13 @@ void RoundCoordinator::State::drop_unfinished(Actions& actions) const {
 /// An assignment ended with a verdict, or was declined.
 void RoundCoordinator::State::decided(Member& member) {
   buffer.in_flight.erase(member.ticket);
-  buffer.decided.push_back(member.client);
+  leave_ready(member);
+  buffer.decided.insert(member.client);
   member.sum = buffer.sum;
   member.version.reset();  // the model it began with may be the last of its kind
   if (member.state == MemberState::kRejected) ++buffer.metrics.rejected;
   if (member.state == MemberState::kLeft) ++buffer.metrics.declined;
-  if (!member.accepted()) return;
+  if (!member.accepted()) return begin_pause(member.client);
   buffer.accepted.push_back(member.client);
   selection_at = clock + times.selection_timeout;
 }
@@ -193,13 +198,27 @@ bool RoundCoordinator::State::rests(ClientId client) {
   return member != nullptr && member->accepted() && member->sum == buffer.sum;
 }
 
-/// A device whose update was rejected would most likely make the same again at once.
-bool RoundCoordinator::State::sent_away(Connection& connection, Actions& actions) {
-  const Member* member = cohort.find(connection.client);
-  if (member == nullptr || member->state != MemberState::kRejected) return false;
-  cohort.remove(*member);
+/// A device whose update was rejected, or that declined, would most likely do so again at once.
+void RoundCoordinator::State::begin_pause(ClientId client) {
+  const Time end = clock + times.busy.delay_min;
+  buffer.not_before[client] = end;
+  buffer.pauses.emplace_back(end, client);  // all last equally long: in order
+}
+
+bool RoundCoordinator::State::pauses(Time now, Connection& connection, Actions& actions) {
+  while (!buffer.pauses.empty() && buffer.pauses.front().first <= now) {
+    const auto over = buffer.not_before.find(buffer.pauses.front().second);
+    if (over != buffer.not_before.end() && over->second <= now) buffer.not_before.erase(over);
+    buffer.pauses.pop_front();
+  }
+  const auto pause = buffer.not_before.find(connection.client);
+  if (pause == buffer.not_before.end()) return false;
+  const Duration left = pause->second - now;
   roster.leave_pool(connection);
-  send(connection.id, RetryLater{times.busy, "the device's last update was rejected"}, actions);
+  send(connection.id,
+       RetryLater{{left, left + (times.busy.delay_max - times.busy.delay_min)},
+                  "the device's last update was rejected, or it declined its last task"},
+       actions);
   return true;
 }
 

@@ -11,7 +11,7 @@ namespace covey::server {
 CommitRound RoundCoordinator::State::commit_action() const {
   CommitRound commit{metrics, std::nullopt};
   if (candidate) commit.model = candidate->parameters;
-  if (candidate && history.limits().max_participations > 0) commit.participants = counted();
+  if (candidate && history.limits().any()) commit.participants = counted();
   return commit;
 }
 
@@ -84,6 +84,7 @@ void RoundCoordinator::State::on(Time now, RoundStored& event, Actions& actions)
   if (!asynchronous()) announce_round_over(actions);
   if (!candidate) {
     ++attempt;
+    oort.round_abandoned();
     actions.emplace_back(PublishMetrics{metrics});
   } else {
     committed = round();

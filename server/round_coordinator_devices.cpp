@@ -144,7 +144,7 @@ void RoundCoordinator::State::on_message(Time now, Connection& connection, Check
       return;
     }
   }
-  if (asynchronous() && sent_away(connection, actions)) return;
+  if (asynchronous() && pauses(now, connection, actions)) return;
   if (shut_out(connection, actions)) return;
   const DeviceConditions& conditions = message.conditions;
   const auto reason = ineligible(conditions, connection.variant);
@@ -265,6 +265,7 @@ void RoundCoordinator::State::on_message(Time, Connection& connection, Decline& 
   drop_upload(*member, actions);
   member->connection.reset();
   cohort.decide(*member, MemberState::kLeft);
+  remember_missed(*member);
   if (asynchronous()) decided(*member);
   actions.emplace_back(Note{said});
 }

@@ -104,11 +104,12 @@ void RoundCoordinator::State::remember_presence(const Connection& connection, bo
 }
 
 void RoundCoordinator::State::remember_report(const Member& member) {
-  if (remembers) history.reported(member.client, *member.report, clock - member.assigned);
+  if (!remembers) return;
+  history.reported(member.client, member.round, *member.report, clock - member.assigned);
 }
 
 void RoundCoordinator::State::remember_missed(const Member& member) {
-  if (remembers) history.missed(member.client, clock - member.assigned);
+  if (remembers) history.missed(member.client, member.round, clock - member.assigned);
 }
 
 /// The round just committed, with the updates of these clients.

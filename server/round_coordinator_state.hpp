@@ -32,10 +32,10 @@ struct RoundCoordinator::State {
     Duration heartbeat;
     Duration selection_timeout;
     Duration round_deadline;
-    RetryWindow retry;  ///< after a report
-    RetryWindow busy;   ///< when there is nothing to do for a device
+    RetryWindow retry;   ///< after a report
+    RetryWindow busy;    ///< when there is nothing to do for a device
     RetryWindow relief;  ///< when the server could not store an update
-    Duration chunk;     ///< a chunk's journey over the slowest link that is waited for
+    Duration chunk;      ///< a chunk's journey over the slowest link that is waited for
     explicit Times(const RunConfig& config);
     /// So long a silence means that a device has dropped out.
     Duration silence() const { return 3 * heartbeat; }
@@ -60,14 +60,17 @@ struct RoundCoordinator::State {
     /// Assignments whose update is not here yet, by ticket, which is also by round and by deadline.
     std::map<std::uint64_t, InFlight> in_flight;
     std::uint64_t next_ticket = 1;
-    std::uint64_t draws = 0;                        ///< of this round
-    std::deque<std::pair<Time, ClientId>> away;     ///< lost their connection then; some are back
-    std::deque<ClientId> ready;                     ///< wait to be judged, or did
-    std::size_t judging = 0;                        ///< JudgeUpdate not answered yet
-    std::uint64_t sum = 1;                          ///< names the sum at hand
-    std::vector<ClientId> accepted;                 ///< in it
-    std::vector<ClientId> decided, decided_before;  ///< during it and the one before
-    RoundMetrics metrics;                           ///< of the round in progress
+    std::uint64_t draws = 0;                     ///< of this round
+    std::deque<std::pair<Time, ClientId>> away;  ///< lost their connection then; some are back
+    std::map<std::uint64_t, ClientId> ready;     ///< wait to be judged, in order of arrival
+    std::uint64_t next_ready_place = 1;
+    std::size_t judging = 0;                       ///< JudgeUpdate not answered yet
+    std::uint64_t sum = 1;                         ///< names the sum at hand
+    std::vector<ClientId> accepted;                ///< in it
+    std::set<ClientId> decided, decided_before;    ///< during it and the one before
+    std::map<ClientId, Time> not_before;           ///< who has to pause gets no work before
+    std::deque<std::pair<Time, ClientId>> pauses;  ///< the same in order of their ends
+    RoundMetrics metrics;                          ///< of the round in progress
   };
 
   State(CoordinatorOptions options_in, RunState state_in);
@@ -115,11 +118,12 @@ struct RoundCoordinator::State {
   std::optional<privacy::SecAggServer> sum;
   AggregationId aggregation;    ///< this attempt's name
   std::size_t faults_told = 0;  ///< of sum->faults()
-  std::size_t revealed_before = 0;  ///< members that keep out: they revealed shares in this round before
-  DeviceHistory history;        ///< what policy and limits ask for
+  std::size_t revealed_before =
+      0;                  ///< members that keep out: they revealed shares in this round before
+  DeviceHistory history;  ///< what policy and limits ask for
   OortPreferences oort;
-  Duration last_round{};        ///< how long the last committed one took
-  std::set<ClientId> barred;    ///< dealt shares that do not fit together: out of the run
+  Duration last_round{};      ///< how long the last committed one took
+  std::set<ClientId> barred;  ///< dealt shares that do not fit together: out of the run
 
   // Internal deadlines; the one timer stands at the earliest.
   std::optional<Time> selection_at;  ///< kSelection: the timeout
@@ -255,7 +259,7 @@ struct RoundCoordinator::State {
   void send_rejection(ConnectionId connection, const Report& report, RejectReason reason,
                       std::string text, Actions& actions) const;
   std::optional<std::pair<RejectReason, std::string>> fault_of(const Member& member,
-                                                                const Report& report) const;
+                                                               const Report& report) const;
   UploadKey key_of(const Member& member) const;
 
   // ---- no cohorts: round_coordinator_asynchronous.cpp
@@ -276,7 +280,9 @@ struct RoundCoordinator::State {
   bool rests(ClientId client);
   void turn_away(Member& member, Actions& actions);
   void drop_unfinished(Actions& actions) const;
-  bool sent_away(Connection& connection, Actions& actions);
+  void leave_ready(const Member& member);
+  void begin_pause(ClientId client);
+  bool pauses(Time now, Connection& connection, Actions& actions);
   std::uint32_t staleness_of(RoundNumber round) const;
   RoundNumber oldest_wanted() const;
 

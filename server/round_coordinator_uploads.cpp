@@ -121,6 +121,7 @@ void RoundCoordinator::State::take_report(Member& member, Connection& connection
       return;
     case MemberState::kReady:
       if (same) return;
+      leave_ready(member);
       back_to_work(member);
       break;
     default:
@@ -249,7 +250,8 @@ void RoundCoordinator::State::uploaded(Member& member, Actions& actions) {
   if (!asynchronous()) return judge(member, actions);
   member.state = MemberState::kReady;
   buffer.in_flight.erase(member.ticket);
-  buffer.ready.push_back(member.client);
+  member.ready_place = buffer.next_ready_place++;
+  buffer.ready.emplace(member.ready_place, member.client);
 }
 
 void RoundCoordinator::State::judge(Member& member, Actions& actions) {
@@ -340,6 +342,7 @@ void RoundCoordinator::State::reject(Member& member, RejectReason reason, std::s
                                         value_of(member.client), value_of(member.round),
                                         to_string(reason), text)});
   cohort.decide(member, MemberState::kRejected);
+  remember_missed(member);
   if (asynchronous()) decided(member);
   if (summing()) sum->leave(member.client);
   member.rejection = reason;

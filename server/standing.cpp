@@ -14,6 +14,7 @@ Result<StoredStanding> restore(Store& store, const std::function<StoredRun()>& m
   standing.run = std::move(*stored);
   COVEY_ASSIGN(standing.rounds, store.load_metrics());
   COVEY_ASSIGN(standing.participations, store.load_participations());
+  COVEY_ASSIGN(standing.last_rounds, store.load_last_rounds());
   // Attempts at the next round may have been abandoned since.
   for (const RoundMetrics& round : standing.rounds) {
     if (round.committed && round.round == standing.run.round) standing.metrics = round;
@@ -29,6 +30,7 @@ RunState run_state(const StoredStanding& standing, const UpdatePipeline& pipelin
   state.metrics = standing.metrics;
   state.privacy = pipeline.privacy_status();
   state.participations = standing.participations;
+  state.last_rounds = standing.last_rounds;
   return state;
 }
 

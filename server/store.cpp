@@ -241,8 +241,9 @@ Result<void> Store::commit_round(const RoundMetrics& metrics, const SharedBytes&
     insert_metrics(database.connection, metrics, true);
     insert_snapshot(database.connection, metrics.round, model, strategy_state);
     SQLite::Statement count(database.connection,
-                            "INSERT INTO participations VALUES(?, 1) ON CONFLICT(client) DO UPDATE "
-                            "SET rounds = rounds + 1");
+                            "INSERT INTO participations VALUES(?1, 1, ?2) ON CONFLICT(client) DO "
+                            "UPDATE SET rounds = rounds + 1, last_round = ?2");
+    count.bind(2, value_of(metrics.round));
     for (const ClientId client : participants) {
       count.bind(1, to_column(value_of(client)));
       count.exec();
@@ -296,6 +297,21 @@ Result<std::map<ClientId, std::uint32_t>> Store::load_participations() {
       participations[ClientId{from_column(row.getColumn(0).getInt64())}] = row.getColumn(1).getUInt();
     }
     return participations;
+  });
+}
+
+Result<std::map<ClientId, RoundNumber>> Store::load_last_rounds() {
+  Database& database = *database_;
+  using LastRounds = std::map<ClientId, RoundNumber>;
+  return database.guarded("read the participations from", [&]() -> Result<LastRounds> {
+    SQLite::Statement row(database.connection,
+                          "SELECT client, last_round FROM participations WHERE last_round > 0");
+    LastRounds rounds;
+    while (row.executeStep()) {
+      rounds[ClientId{from_column(row.getColumn(0).getInt64())}] =
+          RoundNumber{row.getColumn(1).getUInt()};
+    }
+    return rounds;
   });
 }
 

@@ -19,7 +19,7 @@ namespace {
 // "COVY" in ASCII; marks the file as ours (https://sqlite.org/fileformat2.html#application_id).
 constexpr int kApplicationId = 0x434f5659;
 // Raise with every change of the tables below.
-constexpr int kSchemaVersion = 2;
+constexpr int kSchemaVersion = 3;
 
 constexpr const char* kSchema = R"sql(
 CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -34,7 +34,8 @@ CREATE TABLE clients(
   agent_version TEXT NOT NULL);
 CREATE TABLE participations(
   client INTEGER PRIMARY KEY,
-  rounds INTEGER NOT NULL);      -- committed ones, where their number is limited
+  rounds INTEGER NOT NULL,       -- committed ones, where participation is limited
+  last_round INTEGER NOT NULL DEFAULT 0);  -- of these; 0: not known
 CREATE TABLE rounds(
   sequence INTEGER PRIMARY KEY,  -- the order in which they ended
   round INTEGER NOT NULL,
@@ -71,6 +72,11 @@ CREATE TABLE snapshots(
   state_sha256 BLOB NOT NULL,
   state BLOB NOT NULL);          -- of the strategy and the privacy mechanism, fp32, little-endian
 )sql";
+
+// From version 2, which did not know when a device had last taken part.
+constexpr int kOldestVersion = 2;
+constexpr const char* kFromVersion2 =
+    "ALTER TABLE participations ADD COLUMN last_round INTEGER NOT NULL DEFAULT 0";
 
 std::string reason_of(int error) { return std::generic_category().message(error); }
 
@@ -153,12 +159,12 @@ Result<void> prepare_schema(SQLite::Database& connection, const std::string& pat
     return invalid_argument(fmt::format(
         "{} is a database of another program, not a Covey store; give another path", path));
   }
-  if (!fresh && version != kSchemaVersion) {
+  if (!fresh && (version < kOldestVersion || version > kSchemaVersion)) {
     return invalid_argument(fmt::format(
-        "the store {} has version {}, this covey reads version {}: it was made by {} covey; use "
-        "that "
-        "one, or give another path",
-        path, version, kSchemaVersion, version > kSchemaVersion ? "a newer" : "an older"));
+        "the store {} has version {}, this covey reads versions {} to {}: it was made by {} covey; "
+        "use that one, or give another path",
+        path, version, kOldestVersion, kSchemaVersion,
+        version > kSchemaVersion ? "a newer" : "an older"));
   }
   if (connection.execAndGet("PRAGMA journal_mode=WAL").getString() != "wal") {
     return failed(
@@ -167,10 +173,11 @@ Result<void> prepare_schema(SQLite::Database& connection, const std::string& pat
                     path));
   }
   connection.exec("PRAGMA synchronous=FULL");
-  if (!fresh) return {};
+  if (!fresh && version == kSchemaVersion) return {};
   SQLite::Transaction transaction(connection, SQLite::TransactionBehavior::IMMEDIATE);
-  connection.exec(kSchema);
-  connection.exec(fmt::format("INSERT INTO meta VALUES('schema_version', '{}')", kSchemaVersion));
+  connection.exec(fresh ? kSchema : kFromVersion2);
+  connection.exec(
+      fmt::format("INSERT OR REPLACE INTO meta VALUES('schema_version', '{}')", kSchemaVersion));
   connection.exec(fmt::format("PRAGMA application_id={}", kApplicationId));
   connection.exec(fmt::format("PRAGMA user_version={}", kSchemaVersion));
   transaction.commit();

@@ -51,8 +51,8 @@ struct Store::Database {
                                 const std::exception& exception);
 };
 
-/// Makes the schema in an empty database, accepts our own version, refuses everything else before
-/// anything is written. Throws what SQLite throws.
+/// Makes the schema in an empty database, accepts our own version, brings the one before to it, and
+/// refuses everything else before anything is written. Throws what SQLite throws.
 Result<void> prepare_schema(SQLite::Database& connection, const std::string& path);
 
 /// Binds bytes without a copy (they outlive the statement); an empty span as an empty blob, not

@@ -5,7 +5,6 @@
 #include <covey/assert.hpp>
 #include <covey/random.hpp>
 #include <covey/server/round_coordinator.hpp>
-#include <cstring>
 #include <numbers>
 #include <numeric>
 #include <string>
@@ -14,20 +13,11 @@
 namespace covey::simulation {
 namespace {
 
-// Models that are being trained on at a time: one in synchronous rounds, a few in asynchronous
-// ones.
-constexpr std::size_t kAgreementsKept = 4;
 // Of the test set: enough for a success rate to a percent.
 constexpr std::size_t kTriggeredExamples = 2000;
 constexpr std::size_t kPatch = 3;  // pixels, or features where there are no pixels
 
 double normal_cdf(double z) { return std::erfc(-z / std::numbers::sqrt2) / 2; }
-
-bool same_bytes(const SharedBytes& a, const SharedBytes& b) {
-  const auto x = a.span(), y = b.span();
-  return x.size() == y.size() &&
-         (x.data() == y.data() || std::memcmp(x.data(), y.data(), x.size()) == 0);
-}
 
 /// The features of a trigger: the last 3 x 3 pixels of an image [height x width (x channels)], else
 /// the first 3 features.
@@ -102,6 +92,9 @@ Result<std::shared_ptr<Attack>> Attack::make(const Experiment& experiment) {
                 server::largest_cohort(run.selection, experiment.population_with_data()) /
                 run.selection.over_selection));
   attack->z_ = alie_z(cohort, static_cast<std::uint32_t>(std::lround(cohort * config.share)));
+  // The round at hand and the one before it, whose last trainings may still run.
+  constexpr std::uint32_t kSynchronous = 2;
+  attack->rounds_ = run.asynchronous.enabled() ? run.asynchronous.max_staleness + 1 : kSynchronous;
   if (attack->kind_ == Kind::kBackdoor) COVEY_TRY(attack->plan_trigger(experiment));
   return attack;
 }
@@ -235,20 +228,36 @@ std::vector<ClientId> Attack::colluders(const Experiment& experiment, RoundNumbe
   return chosen;
 }
 
-Result<std::shared_ptr<const Attack::Agreed>> Attack::agree(
-    const Seat& seat, const client::TrainingTask& task, const client::TrainingControl& control) {
+/// The one about this task's model, which may be still to be computed.
+std::shared_ptr<Attack::Agreed> Attack::agreement(const client::TrainingTask& task) {
+  const Digest model = task.model.digest();
   const std::lock_guard lock(mutex_);
-  const auto known = std::ranges::find_if(agreed_, [&](const auto& agreed) {
-    return agreed->round == task.round && agreed->plan == task.plan &&
-           same_bytes(agreed->model, task.model);
+  latest_ = std::max(latest_, task.round);
+  std::erase_if(agreed_, [this](const auto& agreed) {
+    return value_of(latest_) - value_of(agreed->round) >= rounds_;
   });
-  if (known != agreed_.end()) return *known;
-  COVEY_ASSIGN(auto update, craft(seat, task, control));
-  auto agreed =
-      std::make_shared<const Agreed>(Agreed{task.round, task.plan, task.model, std::move(update)});
-  if (agreed_.size() == kAgreementsKept) agreed_.pop_front();
+  for (const auto& agreed : agreed_) {
+    if (agreed->round == task.round && agreed->model == model && agreed->plan == task.plan) {
+      return agreed;
+    }
+  }
+  auto agreed = std::make_shared<Agreed>();
+  agreed->round = task.round;
+  agreed->plan = task.plan;
+  agreed->model = model;
   agreed_.push_back(agreed);
   return agreed;
+}
+
+Result<std::shared_ptr<const Attack::Agreed>> Attack::agree(
+    const Seat& seat, const client::TrainingTask& task, const client::TrainingControl& control) {
+  auto agreed = agreement(task);
+  const std::lock_guard lock(agreed->crafting);
+  // Where it fails, as it does when this training is cancelled, the next who comes tries again.
+  if (agreed->update.empty()) {
+    COVEY_ASSIGN(agreed->update, craft(seat, task, control));
+  }
+  return std::shared_ptr<const Agreed>(std::move(agreed));
 }
 
 /// alie: mean - z * deviation of the colluders' honest updates, per coordinate (Baruch et al.

@@ -8,7 +8,6 @@
 #include <covey/simulation/evaluation.hpp>
 #include <covey/simulation/experiment.hpp>
 #include <cstdint>
-#include <deque>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -34,7 +33,9 @@ double alie_z(std::uint32_t n, std::uint32_t f);
 /// masked and encoded as an honest update is, so every kind also works under secure aggregation.
 /// What alie and ipm need of other devices' updates is what up to kColluders attackers would
 /// honestly send in the same round; that is computed once per round and model, by whichever worker
-/// needs it first. May be used by many threads at once; what it makes does not depend on them.
+/// needs it first, and kept as long as a device may train on that round's model: an update's size
+/// for each of up to asynchronous.max-staleness + 1 rounds (2 in synchronous rounds) and classes'
+/// plans. May be used by many threads at once; what it makes does not depend on them.
 class Attack {
  public:
   static constexpr std::uint32_t kColluders = 8;
@@ -62,12 +63,13 @@ class Attack {
 
  private:
   enum class Kind : std::uint8_t { kLabelFlip, kSignFlip, kGaussian, kAlie, kIpm, kBackdoor };
-  /// What colluders agreed on: the same for all attackers of a round.
+  /// What colluders agree on: the same for all attackers of a round.
   struct Agreed {
     RoundNumber round{};
     TrainingPlan plan;
-    SharedBytes model;
-    std::vector<float> update;  ///< R^d
+    Digest model;
+    std::mutex crafting;        ///< held while the update is computed, since all who come want it
+    std::vector<float> update;  ///< R^d; empty: not computed yet. Does not change then
   };
   Attack() = default;
   Result<void> plan_trigger(const Experiment& experiment);
@@ -76,6 +78,7 @@ class Attack {
   void add_trigger(std::span<float> example) const;
   client::Deviation deviation(const client::TrainingTask& task,
                               std::shared_ptr<const Agreed> agreed) const;
+  std::shared_ptr<Agreed> agreement(const client::TrainingTask& task);
   std::vector<ClientId> colluders(const Experiment& experiment, RoundNumber round) const;
   Result<std::shared_ptr<const Agreed>> agree(const Seat& seat, const client::TrainingTask& task,
                                               const client::TrainingControl& control);
@@ -86,7 +89,8 @@ class Attack {
   Kind kind_ = Kind::kLabelFlip;
   std::uint32_t population_ = 0;
   std::int32_t classes_ = 0;
-  double z_ = 0;  ///< of alie
+  double z_ = 0;              ///< of alie
+  std::uint32_t rounds_ = 2;  ///< whose models may be trained on at a time
 
   // of the backdoor
   std::size_t example_size_ = 0;
@@ -94,9 +98,9 @@ class Attack {
   float trigger_value_ = 1;
   models::DataSet triggered_;  ///< test examples with the trigger, labelled target-label
 
-  std::mutex
-      mutex_;  ///< over agreed_; held while an agreement is computed, since all who come want it
-  std::deque<std::shared_ptr<const Agreed>> agreed_;  ///< of the latest rounds and models
+  std::mutex mutex_;  ///< over what follows, not over the agreements' updates
+  std::vector<std::shared_ptr<Agreed>> agreed_;
+  RoundNumber latest_{};
 };
 
 }  // namespace covey::simulation

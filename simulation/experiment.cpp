@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cmath>
 
 #include <covey/assert.hpp>
 #include <covey/encoding.hpp>
@@ -84,7 +85,8 @@ Result<Holdings> hold(const RunConfig& config, const std::string& data_directory
 }
 
 /// Devices that hold nothing are said, and nobody waits for them.
-Result<void> check_population(Experiment& experiment, const SelectionConfig& selection) {
+Result<void> check_population(Experiment& experiment, const RunConfig& config) {
+  const SelectionConfig& selection = config.selection;
   if (!experiment.generated && !experiment.data.train.empty()) {
     experiment.empty_devices = static_cast<std::uint32_t>(std::ranges::count_if(
         experiment.shards, [](const models::Shard& shard) { return shard.train.empty(); }));
@@ -103,12 +105,33 @@ Result<void> check_population(Experiment& experiment, const SelectionConfig& sel
         "the first " +
         std::to_string(experiment.data.owners.size()) + " devices");
   }
-  const std::uint32_t wanted =
-      std::max(selection.min_available_clients, selection.min_fit_clients);
-  if (wanted <= with_data) return {};
-  return invalid_argument("selection asks for " + std::to_string(wanted) +
-                          " clients, the partition has " + std::to_string(with_data) +
-                          (with_data < population ? " that hold training examples" : ""));
+  const std::string there = std::to_string(with_data) +
+                            (with_data < population ? " devices that hold training examples" : " devices");
+  const auto too_many = [&](const char* key, std::uint32_t wanted) {
+    return invalid_argument(std::string(key) + " = " + std::to_string(wanted) + ": the partition has " + there);
+  };
+  if (selection.min_available_clients > with_data) {
+    return too_many("selection.min-available-clients", selection.min_available_clients);
+  }
+  if (selection.min_fit_clients > with_data) {
+    return too_many("selection.min-fit-clients", selection.min_fit_clients);
+  }
+  if (config.asynchronous.enabled() || selection.policy == "poisson") return {};
+  SelectionConfig just_enough = selection;
+  just_enough.over_selection = 1;
+  const std::uint32_t goal = server::largest_cohort(just_enough, with_data);
+  const auto asked = static_cast<std::uint64_t>(std::ceil(goal * selection.over_selection - 1e-9));
+  if (asked > with_data) {
+    return invalid_argument("selection.over-selection: " + std::to_string(asked) +
+                            " devices would be asked for a round of " + std::to_string(goal) +
+                            "; the partition has " + there);
+  }
+  if (asked > selection.max_waiting) {
+    return invalid_argument("selection.max-waiting = " + std::to_string(selection.max_waiting) +
+                            ": a round is drawn from those who wait, and asks " +
+                            std::to_string(asked) + " devices");
+  }
+  return {};
 }
 
 /// Under differential privacy nobody may foresee who is drawn in a round. In a simulation that follows from
@@ -127,7 +150,7 @@ Result<Experiment> assemble(const RunConfig& config, const std::string& data_dir
   experiment.data = std::move(holdings.data);
   experiment.shards = std::move(holdings.shards);
   experiment.generated = std::move(holdings.generated);
-  COVEY_TRY(check_population(experiment, config.selection));
+  COVEY_TRY(check_population(experiment, config));
   COVEY_ASSIGN(const ModelSpec spec,
                run_model(config, experiment.data.train, data_directory));
 

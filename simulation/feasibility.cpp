@@ -60,6 +60,32 @@ double shortest_round_s(const Experiment& experiment, const DeviceModels& models
                     traits.up_bytes_per_s);
 }
 
+namespace {
+
+/// Weights twice, as the device and the round have them: what training takes at the very least.
+double least_memory_bytes(const Experiment& experiment, const DeviceModels& models,
+                          const DeviceTraits& traits) {
+  const ClassWork work = work_of(experiment, models.class_name(traits.device_class));
+  constexpr double kLeastBytesPerWeight = 2;  // in int8
+  return kLeastBytesPerWeight * work.share * static_cast<double>(experiment.layout.size());
+}
+
+}  // namespace
+
+Result<void> check_memory(const Experiment& experiment, const DeviceModels& models) {
+  double largest = 0, needed = 0;
+  for (std::uint32_t k = 0; k < experiment.population(); ++k) {
+    const DeviceTraits traits = models.traits(static_cast<ClientId>(k));
+    needed = least_memory_bytes(experiment, models, traits);
+    if (traits.memory_bytes == 0 || static_cast<double>(traits.memory_bytes) >= needed) return {};
+    largest = std::max(largest, static_cast<double>(traits.memory_bytes));
+  }
+  return invalid_argument(fmt::format(
+      "fleet.memory-mib: the model's weights alone take {:.3g} KiB in training, the largest device has "
+      "{:.3g}",
+      needed / 1024, largest / 1024));
+}
+
 Result<void> check_deadline(const Experiment& experiment, const DeviceModels& models) {
   const double deadline = experiment.config.selection.round_deadline_s;
   double shortest = std::numeric_limits<double>::infinity();

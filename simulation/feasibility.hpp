@@ -15,4 +15,7 @@ double shortest_round_s(const Experiment& experiment, const DeviceModels& models
 /// time that it takes: every round would be abandoned.
 Result<void> check_deadline(const Experiment& experiment, const DeviceModels& models);
 
+/// Error where no device has the memory for the model's weights.
+Result<void> check_memory(const Experiment& experiment, const DeviceModels& models);
+
 }  // namespace covey::simulation

@@ -1,5 +1,7 @@
 #include "fleet.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <covey/proto/codec.hpp>
 #include <utility>
@@ -12,6 +14,8 @@
 namespace covey::simulation {
 namespace {
 
+// No fleet that will ever form a round takes longer to.
+constexpr Duration kLongestStandstill = std::chrono::hours(30 * 24);
 constexpr std::size_t kFramePrefix = 8;  // bytes in front of every frame on the wire
 
 /// Connections are numbered in order; whose one is can be read from its number.
@@ -75,12 +79,14 @@ Result<SimulationResult> Fleet::run() {
     now_ = at;
     dispatch(std::move(event));
     rest();
+    if (now_ - last_commit_ > kLongestStandstill) internal_error_ = stands_still();
     if (invariants_) check_progress();
   }
   if (faults_ || invariants_) check_end();
   if (internal_error_) return *internal_error_;
   if (recalling()) return recalled_too_little();
   if (finished_ && !finished_->ok) return failed(finished_->reason);
+  if (now_ == end && value_of(server_->coordinator.committed_round()) == 0) return stands_still();
   if (!finished_ && result_.finished) {
     return failed("the run stands still in round " +
                   std::to_string(value_of(server_->coordinator.committed_round()) + 1) +
@@ -103,6 +109,16 @@ Result<SimulationResult> Fleet::run() {
         experiment_.attack->backdoor_success(evaluator_, server_->pipeline.model().span());
   }
   return std::move(result_);
+}
+
+Error Fleet::stands_still() const {
+  constexpr double kHour = 3600;
+  return failed(fmt::format(
+      "no round was committed in {:.0f} hours of virtual time: too few devices are there at once, or too "
+      "few can finish{}{}",
+      seconds(now_ - last_commit_) / kHour,
+      problem_of_round_.empty() ? "" : " (" + problem_of_round_ + ")",
+      server_ ? "; the server: " + server_->coordinator.status_json(now_) : ""));
 }
 
 void Fleet::dispatch(Event event) {

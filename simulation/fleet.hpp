@@ -174,6 +174,7 @@ class Fleet {
   };
 
   void dispatch(Event event);
+  Error stands_still() const;
   void on(ToServer& event);
   void on(ToDevice& event);
   void on(const LinkUp& event);
@@ -311,6 +312,7 @@ class Fleet {
   std::uint64_t trainings_ = 0;
   std::uint32_t abandoned_in_a_row_ = 0;
   double energy_j_ = 0;             ///< since the last published round
+  Time last_commit_{};
   double wasted_s_ = 0;             ///< device time since then on training that counts for nothing
   double summed_s_ = 0;             ///< of the updates in the sum at hand
   std::set<DeviceIndex> training_;  ///< devices at it, also interrupted ones

@@ -127,6 +127,7 @@ void Fleet::add_device_figures(RoundMetrics& metrics) {
 void Fleet::publish(const RoundMetrics& metrics) {
   if (invariants_) invariants_->published(metrics);
   abandoned_in_a_row_ = metrics.committed ? 0 : abandoned_in_a_row_ + 1;
+  if (metrics.committed) last_commit_ = now_;
   if (abandoned_in_a_row_ == kMostAbandoned) {
     internal_error_ = failed(fmt::format(
         "round {} was abandoned {} times in a row; the last time {} devices were selected, {} "

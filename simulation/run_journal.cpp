@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstring>
 #include <filesystem>
+#include <unordered_set>
 
 namespace covey::simulation {
 namespace {
@@ -341,27 +342,28 @@ bool RunJournal::may_still_count(const UnderWay& work, RoundNumber committed) co
          value_of(committed) - value_of(work.round) < *options_.max_staleness;
 }
 
-/// The models and trainings that a run which goes on from here needs.
+/// The models and trainings that a run which goes on from here needs; models by round and variant,
+/// then by digest, so that the same run writes the same.
 void RunJournal::gather(Snapshot& snapshot) const {
-  std::map<const std::byte*, SharedBytes> models;
+  std::unordered_set<const std::byte*> places;
   for (const Version& version : versions_) {
     if (auto owner = version.parameters.owner.lock()) {
       snapshot.parameters.push_back({version.round, {std::move(owner), version.parameters.view}});
     }
     for (const Watched& sent : version.sent) {
       auto owner = sent.owner.lock();
-      if (owner) models.try_emplace(sent.view.data(), std::move(owner), sent.view);
+      if (!owner || !places.insert(sent.view.data()).second) continue;
+      snapshot.models.emplace_back(std::move(owner), sent.view);
     }
   }
   std::map<Digest, SharedBytes> copies;  // that devices put together of pieces
   for (const auto& [client, work] : under_way_) {
     snapshot.trainings.push_back(work.training);
     // The model of round 0 follows from the run file.
-    if (value_of(work.round) <= 1 || models.contains(work.model.data())) continue;
+    if (value_of(work.round) <= 1 || places.contains(work.model.data())) continue;
     copies.try_emplace(work.model.digest(), work.model);
   }
   std::ranges::sort(snapshot.trainings);
-  for (const auto& [place, model] : models) snapshot.models.push_back(model);
   for (const auto& [digest, model] : copies) snapshot.models.push_back(model);
 }
 

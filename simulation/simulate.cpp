@@ -155,6 +155,7 @@ Result<SimulationResult> simulate(const Experiment& experiment,
   COVEY_ASSIGN(auto models, DeviceModels::make(experiment.config, options.data_directory,
                                                experiment.population()));
   COVEY_TRY(check_deadline(experiment, models));
+  COVEY_TRY(check_memory(experiment, models));
   COVEY_ASSIGN(auto identities, DeviceIdentities::make(experiment));
   ServerStarter starter(experiment, registry, options.threads, identities.authority(),
                         !models.has_bandwidths());

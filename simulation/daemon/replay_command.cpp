@@ -8,7 +8,10 @@
 #include <covey/simulation/simulate.hpp>
 #include <filesystem>
 #include <memory>
+#include <set>
+#include <string>
 #include <thread>
+#include <vector>
 
 #include "command_line.hpp"
 #include "model_source.hpp"
@@ -73,8 +76,11 @@ Result<RunConfig> load_config(const ReplayOptions& options) {
   return stored.load();
 }
 
-/// The run as it is simulated: the recorded rounds with the recorded devices.
-RunConfig simulated_config(RunConfig config, std::uint32_t rounds) {
+/// The run as it is simulated: the recorded rounds with the recorded devices. A simulation draws
+/// its devices' classes, and a trace names none, so devices keep a class's plan only where all are
+/// of that class.
+RunConfig simulated_config(RunConfig config, std::uint32_t rounds,
+                           const std::set<std::string>& plans) {
   config.num_rounds = rounds;
   config.eval_every = rounds;  // what is learnt is not what is compared
   config.fairness_every = 0;
@@ -85,6 +91,14 @@ RunConfig simulated_config(RunConfig config, std::uint32_t rounds) {
   config.fleet = {};
   config.fleet.traits = traits;
   config.fleet.codec = codec;
+  const std::string common = plans.size() == 1 ? *plans.begin() : "";
+  std::erase_if(config.client.classes,
+                [&](const ClientClassConfig& one) { return one.name != common; });
+  if (!common.empty()) {
+    config.fleet.classes = {traits};
+    config.fleet.classes.front().name = common;
+    config.fleet.classes.front().share = 1;
+  }
   return config;
 }
 
@@ -119,7 +133,9 @@ Result<RecordedFleet> simulate(const simulation::Experiment& experiment,
 }
 
 nlohmann::json compare(const std::vector<Comparison>& rounds, const RecordedFleet& fleet) {
-  nlohmann::json json = {{"devices", fleet.devices().size()}, {"rounds", nlohmann::json::array()}};
+  nlohmann::json json = {{"devices", fleet.devices().size()},
+                         {"complete", fleet.complete()},
+                         {"rounds", nlohmann::json::array()}};
   double recorded_s = 0, simulated_s = 0, overlap = 0;
   std::size_t recorded_accepted = 0, simulated_accepted = 0;
   for (const Comparison& round : rounds) {
@@ -159,13 +175,43 @@ void print(const nlohmann::json& json) {
   line("all", json);
 }
 
+/// In what the simulation is not what the record tells of.
+std::vector<std::string> caveats(const RecordedFleet& recorded, const FleetConfig& fleet) {
+  std::vector<std::string> sentences;
+  if (!recorded.complete()) {
+    const auto& rounds = recorded.rounds();
+    sentences.push_back(fmt::format(
+        "the record begins in the middle of the run{}: rounds before that are missing, and what "
+        "devices did then; cohorts are drawn anew for each round's number and need not agree",
+        rounds.empty() ? "" : fmt::format(", at round {}", value_of(rounds.front().round))));
+  }
+  if (recorded.plans().size() > 1) {
+    std::vector<std::string> names;
+    for (const std::string& name : recorded.plans()) {
+      names.push_back(name.empty() ? "none" : name);
+    }
+    sentences.push_back(fmt::format(
+        "devices followed the plans of several classes ({}), and a simulation cannot be told which "
+        "device is of which: all follow [client], at speeds that make up for their local-epochs; "
+        "their models and updates have the size of [client]'s",
+        fmt::join(names, ", ")));
+  }
+  if (fleet.capacity_trace.empty()) {
+    sentences.push_back(
+        "the record has no training times (devices do not tell them under secure aggregation or "
+        "differential privacy): speeds are those of [fleet]");
+  }
+  return sentences;
+}
+
 Result<int> export_traces(const ReplayOptions& options, const RecordedFleet& fleet,
                           RunConfig config) {
   if (fleet.devices().empty())
     return failed("no device was ever connected: there is nothing to export");
   const auto last = static_cast<std::uint32_t>(value_of(fleet.devices().rbegin()->first));
   COVEY_TRY(simulation::write_traces(fleet, std::max(config.partition.clients, last + 1),
-                                     options.export_folder, config.fleet));
+                                     RecordedFleet::Plans::kOwn, options.export_folder,
+                                     config.fleet));
   fmt::print(
       "  {} devices over {}; in a run file:\n\n[fleet]\n{}availability-trace = \"{}\"\n",
       fleet.devices().size(), human_seconds(fleet.duration_s()),
@@ -173,8 +219,13 @@ Result<int> export_traces(const ReplayOptions& options, const RecordedFleet& fle
           ? ""
           : fmt::format("latency-ms = 0\ncapacity-trace = \"{}\"\n", config.fleet.capacity_trace),
       config.fleet.availability_trace);
+  if (!fleet.complete()) {
+    fmt::print(
+        "\n  the record begins in the middle of the run: what devices did before is missing\n");
+  }
   if (options.run_file.json) {
     print_json({{"devices", fleet.devices().size()},
+                {"complete", fleet.complete()},
                 {"capacity_trace", config.fleet.capacity_trace},
                 {"availability_trace", config.fleet.availability_trace}});
   }
@@ -190,7 +241,8 @@ Result<int> replay(const ReplayOptions& options) {
   if (before.empty() || recorded.devices().empty()) {
     return failed(options.run_file.path + "/fleet.csv tells of no committed round yet");
   }
-  config = simulated_config(std::move(config), static_cast<std::uint32_t>(before.size()));
+  const auto plans = recorded.plans();
+  config = simulated_config(std::move(config), static_cast<std::uint32_t>(before.size()), plans);
   COVEY_ASSIGN(const auto registry, simulation::load_registry(config));
   COVEY_ASSIGN(const auto models, model_source(config, options.run_file.data_directory));
   COVEY_ASSIGN(auto experiment,
@@ -203,19 +255,21 @@ Result<int> replay(const ReplayOptions& options) {
   }
   const TraceFolder traces;
   FleetConfig& fleet = experiment.config.fleet;
-  COVEY_TRY(simulation::write_traces(recorded, population, traces.path(), fleet));
+  COVEY_TRY(simulation::write_traces(
+      recorded, population,
+      plans.size() > 1 ? RecordedFleet::Plans::kCommon : RecordedFleet::Plans::kOwn, traces.path(),
+      fleet));
   COVEY_ASSIGN(const RecordedFleet simulated, simulate(experiment, registry, options));
   const auto after = committed(simulated);
   std::vector<Comparison> rounds;
   for (std::size_t i = 0; i < std::min(before.size(), after.size()); ++i) {
     rounds.push_back({before[i], after[i]});
   }
-  const nlohmann::json json = compare(rounds, recorded);
+  nlohmann::json json = compare(rounds, recorded);
   print(json);
-  if (config.fleet.capacity_trace.empty()) {
-    fmt::print(
-        "  the record has no training times (devices do not tell them under secure aggregation or\n"
-        "  differential privacy): speeds are those of [fleet]\n");
+  json["caveats"] = caveats(recorded, fleet);
+  for (const auto& sentence : json["caveats"]) {
+    fmt::print("  note: {}\n", sentence.get<std::string>());
   }
   if (options.run_file.json) print_json(json);
   return kExitDone;

@@ -186,6 +186,17 @@ Result<int> simulate(const SimulateOptions& options) {
   COVEY_ASSIGN(const LoadedRun run, load(options));
   const auto& [config, registry, experiment] = run;
 
+  const SelectionConfig& selection = config.selection;
+  const bool devices_go_away = !config.fleet.mix.empty() || !config.fleet.classes.empty() ||
+                               !config.fleet.availability_trace.empty() ||
+                               config.fleet.traits.availability != "always" || config.fleet.dropout > 0;
+  if (!options.quiet && devices_go_away && selection.quorum == 1 && selection.over_selection == 1 &&
+      !config.asynchronous.enabled()) {
+    std::fprintf(stderr,
+                 "covey: every selected device has to report (selection.quorum = 1), and devices of this fleet "
+                 "may go away or fail: rounds will be abandoned; a quorum of 0.8 or selection.over-selection = "
+                 "1.3 goes on without them\n");
+  }
   if (!options.quiet) {
     for (const std::string& notice : experiment.notices) std::fprintf(stderr, "covey: %s\n", notice.c_str());
   }

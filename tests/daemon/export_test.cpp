@@ -147,6 +147,7 @@ TEST_CASE("export says when the data to calibrate with is not there") {
   };
   replace("source = \"synthetic\"", "source = \"mnist\"");
   replace("scheme = \"natural\"", "scheme = \"iid\"");
+  replace("on-demand = \"auto\"\n", "");
   write_file(folder / "out/run.toml", text);
   std::filesystem::create_directory(folder / "nothing");
   const auto outcome = run(folder, {"export", folder / "out", "--data", folder / "nothing"});

@@ -142,6 +142,46 @@ TEST_CASE("a device that declines frees its place and is counted as declined") {
   CHECK(h->stored[0].dropped == 1);
 }
 
+TEST_CASE("a device that declined or was rejected gets no work before its pause is over") {
+  const bool declines = GENERATE(true, false);
+  CAPTURE(declines);
+  auto h = patient_fleet(1, asynchronous_options(2, 2, 2));  // with places for more
+  ScriptedDevice& device = h->device(1);
+  device.automatic = false;
+  Report bad = device.report();
+  bad.weight = -1;
+  if (declines) {
+    h->speak(device, Decline{CoordinatorHarness::kRun, RoundNumber{1}, "no memory"});
+  } else {
+    h->speak(device, bad);
+    CHECK(device.last<ReportRejected>()->reason == RejectReason::kMalformed);
+  }
+  h->now += 1s;
+  for (std::size_t times = 1; times <= 3; ++times) {
+    h->speak(device, CheckIn{device.conditions});
+    REQUIRE(device.count<RetryLater>() == times);
+    CHECK(device.last<RetryLater>()->window.delay_min == 59s);
+    CHECK(device.last<RetryLater>()->window.delay_max == 119s);
+  }
+  h->lose_connection(device);  // a new connection is no way around it
+  h->now += 58s;
+  h->connect(device);
+  h->speak(device, Hello{});
+  h->speak(device, CheckIn{device.conditions});
+  CHECK(device.count<RetryLater>() == 4);
+  CHECK(device.last<RetryLater>()->window.delay_min == 1s);
+  if (!declines) {  // what it was told it is told again
+    h->speak(device, bad);
+    CHECK(device.count<ReportRejected>() == 2);
+    CHECK(device.last<ReportRejected>()->reason == RejectReason::kMalformed);
+  }
+  CHECK(device.count<Assignment>() == 1);
+  h->now += 1s;
+  h->speak(device, CheckIn{device.conditions});
+  CHECK(device.count<RetryLater>() == 4);
+  CHECK(device.count<Assignment>() == 2);
+}
+
 TEST_CASE("a stalled upload is cut off, and the device goes on with it when it is back") {
   auto options = asynchronous_options(1, 1, 1);
   options.config.selection.heartbeat_s = 10;
@@ -242,6 +282,7 @@ TEST_CASE("a report replaced while its upload is opened is forgotten, whatever t
   ScriptedDevice& device = h->device(1);
   h->speak(device, device.report());
   h->speak(device, Decline{CoordinatorHarness::kRun, RoundNumber{1}, "changed its mind"});
+  h->now += 60s;                                 // its pause
   h->speak(device, CheckIn{device.conditions});  // the same assignment once more
   h->speak(device, device.report());
   CHECK(h->held.size() == 2);

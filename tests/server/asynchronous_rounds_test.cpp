@@ -144,6 +144,99 @@ TEST_CASE("an update that is there while a round commits is judged for the next 
   CHECK(h->stored.at(1).staleness == 0.5);
 }
 
+TEST_CASE("an update that waits for a sum is void with its model, which nobody keeps any more") {
+  auto bytes = std::make_shared<std::vector<std::byte>>(kModelBytes);
+  const std::weak_ptr<std::vector<std::byte>> watch = bytes;
+  SharedBytes first(bytes, std::span<const std::byte>(*bytes));
+  bytes.reset();
+  auto options = asynchronous_options(1, 3, 3);
+  options.config.asynchronous.max_staleness = 1;
+  options.needs_base = true;
+  CoordinatorHarness h(options, RoundNumber{0}, EncodedModel{first, first});
+  first = {};
+  h.start();
+  for (std::uint64_t c = 1; c <= 3; ++c) {
+    h.add(c).reports = false;
+    h.connect(h.device(c));
+  }
+  h.settle();
+  h.stores_at_once = false;
+  report(h, 1);
+  report(h, 2);      // waits for the second sum
+  h.release_held();  // round 1 is committed, the second sum is full
+  REQUIRE(judged(h).size() == 2);
+  h.device(3).automatic = false;
+  const Report old = h.device(3).report();
+  report(h, 1);  // of round 2: before device 3 in the line for the third sum
+  h.device(3).automatic = true;
+  h.speak(h.device(3), old);  // of round 1
+  CHECK(h.device(3).count<ReportRejected>() == 0);
+  for (auto& [client, device] : h.devices) device.inbox.clear();  // chunks share the model's bytes
+  h.log.clear();
+  CHECK_FALSE(watch.expired());
+  h.release_held();  // round 2 is committed, and the update of device 1 fills the third sum
+  CHECK(h.coordinator.committed_round() == RoundNumber{2});
+  REQUIRE(judged(h).size() == 1);
+  CHECK(judged(h)[0]->key.client == ClientId{1});
+  REQUIRE(h.device(3).last<ReportRejected>() != nullptr);
+  CHECK(h.device(3).last<ReportRejected>()->reason == RejectReason::kLate);
+  h.log.clear();
+  CHECK(watch.expired());
+  h.release_held();
+  CHECK(h.stored.back().late == 1);
+}
+
+TEST_CASE("a device that replaces an update which waits for a sum gets in line again") {
+  auto h = patient_fleet(4, asynchronous_options(1, 4, 4));
+  h->stores_at_once = false;
+  report(*h, 1);
+  ScriptedDevice& device = h->device(2);
+  device.automatic = false;
+  const auto upload = [&](std::uint8_t content) {
+    Report announced = device.report();
+    announced.blob = sha256(filled(content).span());
+    h->speak(device, announced);
+    for (std::uint64_t offset = 0; offset < kModelBytes; offset += kChunkBytes) {
+      h->speak(device, BlobChunk{announced.blob, offset, filled(content, kChunkBytes)});
+    }
+  };
+  for (std::uint8_t content = 50; content < 60; ++content) upload(content);
+  report(*h, 3);
+  upload(60);
+  CHECK(device.last<Refusal>() == nullptr);
+  for (int commits = 0; commits < 3; ++commits) h->release_held();
+  const auto order = judged(*h);
+  REQUIRE(order.size() == 3);
+  CHECK(order[1]->key.client == ClientId{3});
+  CHECK(order[2]->key.client == ClientId{2});
+  CHECK(order[2]->key.blob == sha256(filled(60).span()));
+  CHECK(h->spool.empty());
+}
+
+TEST_CASE("an update that waits for a sum can be taken back or turn out to be bad") {
+  const bool declines = GENERATE(true, false);
+  CAPTURE(declines);
+  auto h = patient_fleet(3, asynchronous_options(1, 3, 3));
+  h->stores_at_once = false;
+  report(*h, 1);
+  Report again = h->device(2).report();
+  again.weight = -1;
+  report(*h, 2);
+  if (declines) {
+    h->speak(h->device(2), Decline{CoordinatorHarness::kRun, RoundNumber{1}, "no memory"});
+  } else {
+    h->speak(h->device(2), again);
+  }
+  CHECK(h->spool.empty());
+  report(*h, 3);
+  h->release_held();
+  h->release_held();
+  REQUIRE(h->stored.size() == 2);
+  CHECK(judged(*h).size() == 2);
+  CHECK(judged(*h)[1]->key.client == ClientId{3});
+  CHECK(h->stored[1].declined + h->stored[1].rejected == 1);
+}
+
 TEST_CASE("a sum never takes more updates than the buffer holds") {
   auto h = patient_fleet(5, asynchronous_options(2, 5, 5));
   h->judges_at_once = false;

@@ -158,6 +158,32 @@ TEST_CASE("participations of before a restart keep a device out") {
   CHECK(says(h.device(2).last<RetryLater>()->reason, {"selection.max-participations"}));
 }
 
+TEST_CASE("a device that rested when the server stopped rests on when it starts again") {
+  CoordinatorOptions options = two_of_four(2);
+  options.config.selection.min_rounds_between = 1;
+  RunState state{CoordinatorHarness::kRun, RoundNumber{1}, fp32_model(1)};
+  state.last_rounds = {{ClientId{1}, RoundNumber{1}}, {ClientId{4}, RoundNumber{1}}};
+  state.metrics = RoundMetrics{};
+  state.metrics->round = RoundNumber{1};
+  state.metrics->ended = Time(minutes(3));
+  state.metrics->accuracy = 0.5;
+  CoordinatorHarness h(options);
+  h.coordinator = RoundCoordinator(options, std::move(state));
+  h.now = Time(minutes(5));
+  h.start();
+  h.add_fleet(1, 4);
+  REQUIRE(h.finished);  // at once: nobody waits for those who may not be drawn
+  CHECK(cohorts_of(h, 2)[1] == std::set<std::uint64_t>{2, 3});
+  for (const std::uint64_t client : {1, 4}) {
+    REQUIRE(h.device(client).last<RetryLater>() != nullptr);
+    CHECK(h.device(client).last<RetryLater>()->window.delay_min == minutes(3));  // as round 1 took
+  }
+  const auto commit = std::ranges::find_if(
+      h.log, [](const Action& action) { return std::holds_alternative<CommitRound>(action); });
+  REQUIRE(commit != h.log.end());
+  CHECK(std::get<CommitRound>(*commit).participants == std::vector{ClientId{2}, ClientId{3}});
+}
+
 TEST_CASE("a run that has used up its devices ends and says so") {
   CoordinatorOptions options = two_of_four(3);
   options.config.selection.max_participations = 1;

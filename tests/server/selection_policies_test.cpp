@@ -27,11 +27,17 @@ std::vector<Candidate> candidates(std::uint64_t count, std::uint64_t examples = 
 }
 
 void report(DeviceHistory& history, std::uint64_t client, double loss, std::uint64_t examples = 10,
-            std::int64_t took_s = 10) {
+            std::int64_t took_s = 10, std::uint32_t round = 1) {
   Report report;
   report.train_loss = loss;
   report.num_examples = examples;
-  history.reported(ClientId{client}, report, Seconds(took_s));
+  history.reported(ClientId{client}, RoundNumber{round}, report, Seconds(took_s));
+}
+
+void miss(DeviceHistory& history, std::uint64_t client, int times = 1, std::int64_t waited_s = 10) {
+  for (int i = 0; i < times; ++i) {
+    history.missed(ClientId{client}, RoundNumber{1}, Seconds(waited_s));
+  }
 }
 
 SelectionDraw by(SelectionPolicy policy, const DeviceHistory& history, std::uint64_t seed = kSeed,
@@ -149,6 +155,26 @@ TEST_CASE("power of choice takes a device without a known loss before any other"
   CHECK(draw_cohort(candidates(4), 3, draw) == std::vector{ClientId{0}, ClientId{2}, ClientId{3}});
 }
 
+TEST_CASE("power of choice ranks a device by half its loss for every task missed in a row") {
+  DeviceHistory history({});
+  report(history, 0, 8);
+  report(history, 1, 3);
+  report(history, 2, 1);
+  SelectionDraw draw = by(SelectionPolicy::kPowerOfChoice, history);
+  draw.candidates = 4;
+  const auto best_of = [&](std::uint64_t pool) { return draw_cohort(candidates(pool), 1, draw); };
+  CHECK(best_of(3) == std::vector{ClientId{0}});
+  miss(history, 0);  // 4
+  CHECK(best_of(3) == std::vector{ClientId{0}});
+  miss(history, 0);  // 2
+  CHECK(best_of(3) == std::vector{ClientId{1}});
+  CHECK(best_of(4) == std::vector{ClientId{3}});  // never asked
+  miss(history, 3);                               // half of the others' mean, 4
+  CHECK(best_of(4) == std::vector{ClientId{1}});
+  report(history, 0, 8);
+  CHECK(best_of(4) == std::vector{ClientId{0}});
+}
+
 TEST_CASE("power of two choices of three draws as its two candidates fall") {
   DeviceHistory history({});
   for (std::uint64_t client = 0; client < 3; ++client)
@@ -197,6 +223,47 @@ TEST_CASE("oort gives untried devices their share of a cohort, and more where fe
   SelectionDraw draw = by(SelectionPolicy::kOort, nobody, kSeed, 500);
   draw.oort = &oort;
   CHECK(draw_cohort(candidates(30), 20, draw).size() == 20);
+}
+
+TEST_CASE("oort takes a missed task for a trial") {
+  DeviceHistory history({});
+  for (std::uint64_t client = 0; client < 10; ++client) miss(history, client);
+  SelectionConfig config;
+  config.exploration = config.exploration_min = 1;
+  const OortPreferences oort(config);
+  SelectionDraw draw = by(SelectionPolicy::kOort, history);
+  draw.oort = &oort;
+  const auto drawn = tally(100, candidates(20), 10, draw);
+  for (std::uint64_t client = 0; client < 10; ++client) CHECK(drawn.count(client) == 0);
+  CHECK(draw_cohort(candidates(10), 10, draw).size() == 10);  // where there are no others
+}
+
+TEST_CASE("oort halves the utility of a device for every task missed in a row") {
+  DeviceHistory history({});
+  report(history, 0, 8);
+  report(history, 1, 3);
+  report(history, 2, 1);
+  const OortPreferences oort(exploiting());
+  SelectionDraw draw = by(SelectionPolicy::kOort, history);
+  draw.oort = &oort;
+  const auto only = [&](std::uint64_t pool, std::uint64_t client) {
+    const auto drawn = tally(50, candidates(pool), 1, draw);
+    return drawn.size() == 1 && drawn.contains(client);
+  };
+  CHECK(only(3, 0));
+  miss(history, 0, 2);  // 20 of 80
+  CHECK(only(3, 1));
+  miss(history, 0, 2);  // 5
+  report(history, 1, 1);
+  miss(history, 3);  // without a loss: half of the others' mean, (80 + 10 + 10) / 3
+  CHECK(only(4, 3));
+}
+
+TEST_CASE("oort's exploration decays where rounds are abandoned, too") {
+  OortPreferences oort((SelectionConfig()));
+  for (int i = 0; i < 10; ++i) oort.round_abandoned();
+  CHECK(oort.exploration(RoundNumber{1}) == Approx(0.9 * std::pow(0.98, 10)));
+  CHECK(oort.exploration(RoundNumber{3}) == Approx(0.9 * std::pow(0.98, 12)));
 }
 
 TEST_CASE("oort draws by utility among those above 95 percent of the cut-off") {
@@ -249,10 +316,8 @@ TEST_CASE("oort passes by devices slower than it prefers, as much as round-penal
 
 TEST_CASE("oort comes back to devices that it has not heard of for long") {
   DeviceHistory history({});
-  report(history, 0, 1);
-  history.participated(ClientId{0}, RoundNumber{1});
-  report(history, 1, 1);
-  history.participated(ClientId{1}, RoundNumber{99});
+  report(history, 0, 1, 10, 10, 1);
+  report(history, 1, 1, 10, 10, 99);
   const OortPreferences oort(exploiting());
   SelectionDraw draw = by(SelectionPolicy::kOort, history, 0, 100);
   draw.oort = &oort;

@@ -226,11 +226,13 @@ TEST_CASE("a store of another version is refused with both versions") {
   const TemporaryDirectory directory;
   const std::string path = directory.file("store.db");
   { Store store = opened(path); }
-  run_sql(path, "PRAGMA user_version=7");
+  const auto [version, of] = GENERATE(std::pair("7", "a newer"), std::pair("1", "an older"));
+  run_sql(path, std::string("PRAGMA user_version=") + version);
   const auto store = Store::open(path);
   REQUIRE_FALSE(store.ok());
-  CHECK_THAT(store.error().message, Catch::Contains("version 7") && Catch::Contains("version 2") &&
-                                        Catch::Contains("a newer covey"));
+  CHECK_THAT(store.error().message, Catch::Contains(std::string("version ") + version) &&
+                                        Catch::Contains("versions 2 to 3") &&
+                                        Catch::Contains(std::string(of) + " covey"));
 }
 
 TEST_CASE("a path where nothing can be made is refused by name") {
@@ -315,6 +317,51 @@ TEST_CASE("how often each device took part is counted with the round that it too
   // A round that is not committed counts nothing.
   CHECK_FALSE(store.commit_round(metrics_of(3), run.model, {}, 1, {ClientId{7}}).ok());
   CHECK(store.load_participations().value() == expected);
+}
+
+TEST_CASE("when each device last took part comes back from the store") {
+  const TemporaryDirectory directory;
+  const std::string path = directory.file("store.db");
+  const StoredRun run = new_run();
+  const ClientId highest{UINT64_MAX};
+  {
+    Store store = opened(path);
+    REQUIRE(store.begin_run(run).ok());
+    CHECK(store.load_last_rounds().value().empty());
+    REQUIRE(store.commit_round(metrics_of(1), run.model, {}, 1, {ClientId{3}, highest}).ok());
+    REQUIRE(store.commit_round(metrics_of(2), run.model, {}, 1, {ClientId{3}, ClientId{7}}).ok());
+  }
+  Store store = opened(path);
+  const std::map<ClientId, RoundNumber> expected{
+      {ClientId{3}, RoundNumber{2}}, {ClientId{7}, RoundNumber{2}}, {highest, RoundNumber{1}}};
+  CHECK(store.load_last_rounds().value() == expected);
+}
+
+TEST_CASE("a store of version 2 is brought to version 3 with all that it holds") {
+  const TemporaryDirectory directory;
+  const std::string path = directory.file("store.db");
+  const StoredRun run = new_run();
+  {
+    Store store = opened(path);
+    REQUIRE(store.begin_run(run).ok());
+    REQUIRE(store.commit_round(metrics_of(1), run.model, {}, 1).ok());
+  }
+  // As version 2 made the table.
+  run_sql(path,
+          "DROP TABLE participations;"
+          "CREATE TABLE participations(client INTEGER PRIMARY KEY, rounds INTEGER NOT NULL);"
+          "INSERT INTO participations VALUES(3, 4);"
+          "UPDATE meta SET value = '2' WHERE key = 'schema_version'; PRAGMA user_version=2");
+  for (int opens = 0; opens < 2; ++opens) {
+    Store store = opened(path);
+    CHECK(store.load_run().value()->round == RoundNumber{1});
+    CHECK(store.load_participations().value().at(ClientId{3}) == 4);
+    CHECK(store.load_last_rounds().value().empty());
+  }
+  Store store = opened(path);
+  REQUIRE(store.commit_round(metrics_of(2), run.model, {}, 1, {ClientId{3}}).ok());
+  CHECK(store.load_participations().value().at(ClientId{3}) == 5);
+  CHECK(store.load_last_rounds().value().at(ClientId{3}) == RoundNumber{2});
 }
 
 TEST_CASE("what a private and secure round was like comes back from the store") {

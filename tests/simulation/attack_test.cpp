@@ -1,6 +1,7 @@
 #include "simulation/attack.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <covey/encoding.hpp>
@@ -266,6 +267,47 @@ TEST_CASE("many workers at once agree on the update that one would craft") {
     }
   }
   for (const auto& update : sent) CHECK(update == expected);
+}
+
+TEST_CASE("an agreement is kept as long as an update of its round may count") {
+  const std::vector<std::string> attack = {"attack.kind=alie", "attack.share=0.4"};
+  auto asynchronous = attack;
+  asynchronous.insert(asynchronous.end(), {"strategy.name=fedbuff", "asynchronous.buffer=4",
+                                           "asynchronous.max-staleness=6"});
+  const Experiment experiment = load(asynchronous);
+  Worker worker(experiment);
+  // What would be crafted anew with these devices' data is another update.
+  auto elsewhere = asynchronous;
+  elsewhere.push_back("run.seed=32");
+  const Experiment other = load(elsewhere);
+  Worker stranger(other);
+  const auto send = [&](Worker& by, std::uint32_t round) {
+    client::TrainingTask task = worker.task_of(worker.attacker(0));
+    task.round = RoundNumber{round};
+    return worker.values(
+        experiment.attack->train({by.experiment, by.trainer, by.scratch}, task, {}));
+  };
+  std::vector<std::vector<float>> sent;
+  for (std::uint32_t round = 1; round <= 7; ++round) sent.push_back(send(worker, round));
+  for (std::uint32_t round = 1; round <= 7; ++round) {
+    CHECK(send(stranger, round) == sent[round - 1]);
+  }
+  send(worker, 8);  // now round 1 is older than an update may be
+  CHECK(send(stranger, 2) == sent[1]);
+  CHECK(send(stranger, 1) != sent[0]);
+}
+
+TEST_CASE("a cancelled agreement is made by the next who needs it") {
+  const Experiment experiment = load({"attack.kind=ipm", "attack.share=0.4"});
+  Worker worker(experiment);
+  std::atomic<bool> cancelled{true};
+  client::TrainingControl control;
+  control.cancelled = &cancelled;
+  CHECK_FALSE(experiment.attack
+                  ->train({experiment, worker.trainer, worker.scratch},
+                          worker.task_of(worker.attacker(0)), control)
+                  .ok());
+  CHECK(worker.attack(worker.attacker(0)) == worker.attack(worker.attacker(1)));
 }
 
 TEST_CASE("a run under attack has the same bits on any number of threads") {

@@ -72,6 +72,8 @@ void survives(const std::string& file, std::uint64_t seeds_here) {
       "server, {} messages that were not what was sent, {} broken connections\n",
       file, seeds, committed, abandoned, hours, crashes, damaged, broken);
   CHECK(committed > 0);
+  constexpr std::uint64_t kEnough = 10;  // seeds, for every fault to be among them
+  if (seeds < kEnough) return;
   CHECK(crashes > 0);
   CHECK(damaged > 0);
   CHECK(broken > 0);

@@ -144,14 +144,14 @@ TEST_CASE("more devices a round than hold examples are refused") {
   const std::vector<std::string> sparse = {"partition.scheme=dirichlet",
                                            "partition.concentration=0.01", "partition.clients=60",
                                            "partition.empty=keep", "selection.min-fit-clients=60"};
-  CHECK_THAT(refusal(sparse), Catch::Contains("selection asks for 60 clients") &&
+  CHECK_THAT(refusal(sparse), Catch::Contains("selection.min-fit-clients = 60: the partition has") &&
                                   Catch::Contains("that hold training examples"));
 }
 
 TEST_CASE("more devices a round than are registered are refused, also where data are generated") {
   CHECK_THAT(refusal({"partition.clients=100000", "selection.min-available-clients=100001",
                       "data.max-examples=60"}),
-             Catch::Contains("selection asks for 100001 clients, the partition has 100000"));
+             Catch::Contains("selection.min-available-clients = 100001: the partition has 100000"));
 }
 
 TEST_CASE("a deadline that no device can keep is refused with the time that the fastest takes") {

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <atomic>
 #include <catch2/catch.hpp>
 #include <covey/simulation/simulate.hpp>
@@ -5,6 +6,7 @@
 #include <vector>
 
 #include "resumable_run.hpp"
+#include "simulation/journal.hpp"
 
 using namespace covey;
 using covey::testing::read_bytes;
@@ -159,6 +161,47 @@ TEST_CASE("asynchronous runs go on, with updates and models of several ages unde
   check_resumes(slow + Overrides{"fleet.codec=true"}, {4});
   // FedAsync asks for the model that an update began with.
   check_resumes(slow + Overrides{"strategy.name=fedasync", "asynchronous.buffer=1"}, {4});
+}
+
+TEST_CASE("a snapshot holds models by round, and those of the same run are the same") {
+  const Overrides slow =
+      kAsynchronous + Overrides{"fleet.up-mbit-s=[0.01, 0.2]", "fleet.down-mbit-s=[0.01, 0.2]",
+                                "server.chunk-bytes=1024"};
+  const auto snapshot = [&] {
+    ScratchFolder folder("resume-snapshot");
+    Run run{slow, folder.path(), false, 7};
+    run.threads = 1;
+    run.outcome();
+    auto read = simulation::read_snapshot(folder / "snapshot.bin");
+    REQUIRE(read.ok());
+    REQUIRE(*read);
+    return std::move(**read);
+  };
+  const auto first = snapshot(), second = snapshot();
+  REQUIRE(first.models.size() > 2);  // there is something to put in order
+  REQUIRE(first.parameters.size() > 2);
+  // An fp32 model is sent as it is kept; behind these are what devices put together of pieces.
+  std::vector<std::size_t> order;
+  std::vector<Digest> copies;
+  for (const SharedBytes& model : first.models) {
+    const auto kept = std::ranges::find(first.parameters, model.data(), [](const auto& parameters) {
+      return parameters.bytes.data();
+    });
+    if (kept == first.parameters.end()) {
+      copies.push_back(model.digest());
+    } else {
+      CHECK(copies.empty());
+      order.push_back(static_cast<std::size_t>(kept - first.parameters.begin()));
+    }
+  }
+  CHECK(order.size() > 2);
+  CHECK(std::ranges::is_sorted(order));
+  CHECK(std::ranges::is_sorted(copies));
+  CHECK(std::ranges::is_sorted(first.parameters, {}, &simulation::Snapshot::Parameters::round));
+  CHECK(first.trainings == second.trainings);
+  CHECK(first.state == second.state);
+  CHECK(std::ranges::equal(first.models, second.models, {}, &SharedBytes::digest,
+                           &SharedBytes::digest));
 }
 
 TEST_CASE("secure sums, noise and every precision go on to the same bits") {

@@ -35,8 +35,8 @@ struct RoundMetrics {
   std::uint64_t examples = 0;         ///< of accepted reports
   double train_loss = 0;              ///< of accepted reports, weighted by examples
   std::uint64_t train_steps = 0;
-  std::uint64_t bytes_up = 0;         ///< payload of accepted and rejected updates
-  std::uint64_t bytes_down = 0;
+  std::uint64_t bytes_up = 0;         ///< payload of accepted and rejected updates, without frames and
+  std::uint64_t bytes_down = 0;       ///< without what came too late (result.json counts all frames)
   std::optional<double> accuracy;     ///< on the test set, where this round was evaluated
   std::optional<double> loss;
 

@@ -10,20 +10,22 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 /// What a server's devices did when, for `covey replay`: fleet.csv in the server's folder, a line
-/// an event, "time_s,event,device,round,bytes,seconds,examples,steps" with what an event does not
-/// have left empty.
+/// an event, "time_s,event,device,round,bytes,seconds,examples,steps,class" with what an event does
+/// not have left empty.
 namespace covey::server {
 
 enum class FleetEventKind : std::uint8_t {
-  kStarted,  ///< the server; nobody is connected
-  kConnected,
-  kGone,
-  kCheckedIn,
-  kAssigned,  ///< bytes: of the model
-  kReported,  ///< bytes: of the update; seconds: of training, as the device says; examples, steps
+  kStarted,    ///< the server; nobody is connected
+  kConnected,  ///< also beside an older connection of the device, which is then over
+  kGone,       ///< it has no connection left
+  kCheckedIn,  ///< class: as the device says, where that can be the name of one
+  kAssigned,   ///< bytes: of the model
+  kReported,   ///< bytes: of the update; seconds: of training, as the device says; examples, steps
   kDeclined,
   kAccepted,
   kRejected,
@@ -41,14 +43,20 @@ struct FleetEvent {
   std::optional<double> seconds = std::nullopt;
   std::optional<std::uint64_t> examples = std::nullopt;
   std::optional<std::uint32_t> steps = std::nullopt;
+  std::string device_class = {};
   bool operator==(const FleetEvent&) const = default;
 };
 
-/// Writes the events down as a driver sees them. Lines are flushed when a round ends; the last ones
-/// may be lost with the process. At most about twice `max_bytes` are kept: the file then becomes
-/// fleet.1.csv and a new one begins. One thread at a time.
+/// Writes the events down as a driver sees them: changes of a device's state, not what it repeats,
+/// and at most kMostLines of one device from one round's end to the next, so that none can push the
+/// others' out. Lines are flushed when a round ends; the last ones may be lost with the process. At
+/// most about twice `max_bytes` are kept: the file then becomes fleet.1.csv and a new one begins.
+/// One thread at a time.
 class FleetRecord {
  public:
+  /// A device that connects, is given work and reports takes five; a bad link, several times that.
+  static constexpr std::uint32_t kMostLines = 64;
+
   struct Options {
     std::string folder;
     Time now{};             ///< of the clock that events come with,
@@ -69,14 +77,33 @@ class FleetRecord {
   const std::optional<Error>& problem() const { return problem_; }
 
  private:
+  /// What the record says of a device, beside what is true of it.
+  struct Device {
+    int connections = 0;
+    bool shown = false;  ///< the record has it connected
+    bool checked_in = false;
+    std::string device_class;
+    std::optional<RoundNumber> task;
+    std::uint64_t assigned_behind = 0;  ///< so many rounds' ends
+    bool reported = false;              ///< for the task
+    std::uint32_t lines = 0;            ///< behind `counted_behind` rounds' ends
+    std::uint64_t counted_behind = 0;
+  };
   explicit FleetRecord(Options options) : options_(std::move(options)) {}
+  bool write(FleetEvent event, Time now, Device& device);
   void write(FleetEvent event, Time now);
+  void show_connection(ClientId client, Device& device, Time now);
+  void take_report(ClientId client, Device& device, const Report& report, Time now);
+  void end_task(FleetEvent event, Device& device, Time now);
   Result<void> begin_file();
   std::string path() const { return options_.folder + "/fleet.csv"; }
 
   Options options_;
   std::ofstream file_;
   std::uint64_t bytes_ = 0;
+  std::unordered_map<ClientId, Device> devices_;  ///< of this process
+  std::unordered_set<ClientId> silenced_;         ///< had more to say than is written down
+  std::uint64_t ends_ = 0;                        ///< of rounds
   std::optional<Error> problem_;
 };
 

@@ -172,7 +172,7 @@ struct ApplyStrategy {
 struct CommitRound {
   RoundMetrics metrics;
   std::optional<SharedBytes> model;
-  std::vector<ClientId> participants = {};  ///< where privacy.max-participations limits them
+  std::vector<ClientId> participants = {};  ///< where limits on participation ask for them
 };
 struct EvaluateModel {
   RoundNumber round{};
@@ -205,8 +205,10 @@ struct RunState {
   /// That round's metrics, where it was evaluated also its accuracy. Without them it is evaluated again.
   std::optional<RoundMetrics> metrics = std::nullopt;
   std::optional<PrivacyStatus> privacy = std::nullopt;  ///< after that round
-  /// How many committed rounds each device was in, where privacy.max-participations limits it.
+  /// How many committed rounds each device was in, where limits on participation ask for it,
   std::map<ClientId, std::uint32_t> participations = {};
+  /// and the last of them, where it is known.
+  std::map<ClientId, RoundNumber> last_rounds = {};
 };
 
 struct CoordinatorOptions {

@@ -21,6 +21,7 @@ struct StoredStanding {
   StoredRun run;
   std::optional<RoundMetrics> metrics;  ///< of the last committed round
   std::map<ClientId, std::uint32_t> participations;
+  std::map<ClientId, RoundNumber> last_rounds;
   std::vector<RoundMetrics> rounds;  ///< all that ended, in order
 };
 

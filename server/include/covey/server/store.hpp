@@ -28,9 +28,9 @@ struct StoredRun {
 /// there is space). One thread at a time.
 class Store {
  public:
-  /// Opens or makes `path`, and holds `path`.lock until it is destroyed. Error: not a store, of
-  /// another version, locked by another server, unwritable. A file that is not a store is not
-  /// touched.
+  /// Opens or makes `path`, and holds `path`.lock until it is destroyed. A store of version 2 is
+  /// brought to our own. Error: not a store, of another version, locked by another server,
+  /// unwritable. A file that is not a store is not touched.
   static Result<Store> open(const std::string& path);
   Store(Store&&) noexcept;
   Store& operator=(Store&&) noexcept;
@@ -41,7 +41,7 @@ class Store {
   /// Begins a run with its initial model (round 0). Error if the store holds one already, or if the
   /// model is larger than a row can be (10^9 bytes: 250 million parameters).
   Result<void> begin_run(const StoredRun& run);
-  /// One transaction: metrics, model, strategy state, and one participation more for each of
+  /// One transaction: metrics, model, strategy state, and this participation for each of
   /// `participants`; keeps the newest `keep_snapshots` models (at least this one). Error unless the
   /// round comes after the last committed one.
   Result<void> commit_round(const RoundMetrics& metrics, const SharedBytes& model,
@@ -49,6 +49,8 @@ class Store {
                             const std::vector<ClientId>& participants = {});
   /// How many committed rounds each device was a participant of.
   Result<std::map<ClientId, std::uint32_t>> load_participations();
+  /// The last of these rounds. Who took part only while an older covey kept the store is not here.
+  Result<std::map<ClientId, RoundNumber>> load_last_rounds();
   /// A round that was abandoned: metrics only. Its number may be tried again, and abandoned again.
   Result<void> record_abandoned(const RoundMetrics& metrics);
   /// Evaluation figures of a committed round, which come after its commit.

@@ -4,7 +4,7 @@
 #include <covey/result.hpp>
 #include <covey/run_config.hpp>
 #include <covey/server/fleet_record.hpp>
-#include <functional>
+#include <cstdint>
 #include <map>
 #include <optional>
 #include <set>
@@ -30,6 +30,7 @@ struct RecordedDevice {
   std::vector<double> example_s;  ///< seconds of training an example and epoch, of each report
   double transferred_bytes = 0;   ///< of models and updates,
   double transfer_s = 0;          ///< from the assignment to the acceptance without the training
+  std::optional<std::string> device_class;  ///< as it last said; "": none
 };
 
 /// A server's record of its devices (`covey::server::FleetRecord`), as the simulator needs it.
@@ -42,10 +43,20 @@ class RecordedFleet {
   const std::vector<RecordedRound>& rounds() const { return rounds_; }
   double duration_s() const { return duration_s_; }
 
+  /// False: the record's beginning is not there, so rounds, connections and classes are missing.
+  bool complete() const { return complete_; }
+  /// The [client.class] tables that devices' plans followed; "": that of [client].
+  std::set<std::string> plans() const;
+
+  /// Whose plans devices get in a simulation of their trace.
+  enum class Plans : std::uint8_t {
+    kOwn,     ///< of their classes
+    kCommon,  ///< that of [client]: a device's speed makes up for its class's local epochs
+  };
   /// FedScale's client_device_capacity of devices 1 to `population`, client 0 being device 1; a
   /// device that never reported has the median of those that did. Nothing where none did: under
   /// secure aggregation and differential privacy devices do not tell.
-  std::optional<std::string> capacity_trace(std::uint32_t population) const;
+  std::optional<std::string> capacity_trace(std::uint32_t population, Plans plans) const;
   /// FedScale's client_behave_trace, likewise. Who was connected at the end stays so; a device that
   /// never was never is.
   std::string availability_trace(std::uint32_t population) const;
@@ -56,31 +67,42 @@ class RecordedFleet {
     double assigned_s = 0;
     double model_bytes = 0;
     bool whole = true;  ///< on one connection
+    std::string device_class;
     std::optional<server::FleetEvent> report;
   };
   struct Connection {
-    int open = 0;
+    bool open = false;
     double since_s = 0;
     bool known = false;
     std::optional<Task> task;
+  };
+  /// What a device of a class does in a round.
+  struct Plan {
+    double local_epochs = 1;
+    std::uint32_t batch_size = 0;  ///< 0: all examples
   };
   void take(const server::FleetEvent& event, double at_s);
   void finish_task(const Task& task, RecordedDevice& device, double at_s) const;
   void restart(double at_s);
   RecordedRound& round_of(RoundNumber round);
+  const Plan& plan_of(const std::string& device_class) const;
+  double epochs_done(const Plan& plan, const server::FleetEvent& report) const;
 
   std::map<ClientId, RecordedDevice> devices_;
   std::map<ClientId, Connection> connections_;
   std::map<RoundNumber, RecordedRound> open_;  ///< that did not end yet
   std::vector<RecordedRound> rounds_;
   double duration_s_ = 0;
-  double epochs_ = 1;
+  bool complete_ = true;
+  std::map<std::string, Plan> plans_;  ///< of the run file's classes, and of "" for [client]
+  bool partial_work_ = false;
 };
 
 /// The record's traces as files in `folder` (made if absent): capacity.json, where there is one,
 /// and availability.json. Sets the keys of `fleet` that make a simulation of them: the devices'
 /// links then have no latency of their own, since it is in the measured speeds.
 Result<void> write_traces(const RecordedFleet& recorded, std::uint32_t population,
-                          const std::string& folder, FleetConfig& fleet);
+                          RecordedFleet::Plans plans, const std::string& folder,
+                          FleetConfig& fleet);
 
 }  // namespace covey::simulation

@@ -103,6 +103,10 @@ Result<DeviceModels> DeviceModels::make(const RunConfig& config, const std::stri
     std::string path = fleet.availability_trace;
     COVEY_ASSIGN(const std::string text, read_trace_file(data_directory, path));
     COVEY_ASSIGN(data->availability, AvailabilityTrace::parse(text, path));
+    if (data->availability->is_empty()) {
+      return malformed(path + ": no device is online at any time: every list of intervals is empty, or "
+                              "active and inactive are equal");
+    }
   }
   DeviceModels models;
   models.data_ = std::move(data);

@@ -146,15 +146,18 @@ Result<CapacityTrace> CapacityTrace::parse(std::string_view text, const std::str
   return trace;
 }
 
+bool AvailabilityTrace::is_empty() const {
+  for (std::size_t i = 0; i + 1 < bounds_us_.size(); i += 2) {
+    if (bounds_us_[i] < bounds_us_[i + 1]) return false;
+  }
+  return true;
+}
+
 Result<AvailabilityTrace> AvailabilityTrace::parse(std::string_view text, const std::string& name) {
   AvailabilityTrace read;  // in the file's order
   std::vector<std::uint64_t> ids;
-  bool somebody_comes = false;
   const auto take = [&](const TraceDevice& device) -> Result<void> {
     COVEY_TRY(check_availability(device, name));
-    for (std::size_t i = 0; i < device.active->size(); ++i) {
-      somebody_comes |= (*device.inactive)[i] > (*device.active)[i];
-    }
     ids.push_back(device.id);
     read.first_.push_back(read.bounds_us_.size());
     read.finish_us_.push_back(microseconds(*device.finish_time));
@@ -165,10 +168,6 @@ Result<AvailabilityTrace> AvailabilityTrace::parse(std::string_view text, const 
     return {};
   };
   COVEY_TRY(read_trace(text, name, TraceKind::kAvailability, take));
-  if (!ids.empty() && !somebody_comes) {
-    return malformed(name + ": no device is online at any time: every list of intervals is empty, or "
-                            "active and inactive are equal");
-  }
   read.first_.push_back(read.bounds_us_.size());
   COVEY_ASSIGN(const auto order, order_of(ids, name));
   if (std::ranges::is_sorted(order)) return read;

@@ -45,6 +45,8 @@ class AvailabilityTrace {
   static Result<AvailabilityTrace> parse(std::string_view text, const std::string& name);
 
   std::size_t size() const { return finish_us_.size(); }
+  /// Whether no device is online at any time.
+  bool is_empty() const;
   /// There, it is charging and unmetered: what was recorded is when a phone could have trained.
   Surroundings surroundings(ClientId client, Time clock) const;
 

@@ -148,6 +148,7 @@ TEST_CASE("walking a trace from change to change sees what looking at every mome
 TEST_CASE("a device that its trace never shows is never there") {
   const AvailabilityTrace trace = availability(entry("[]", "[]"));
   CHECK_FALSE(online(trace, 0, 50));
+  CHECK(trace.is_empty());  // a fleet of such devices is refused
   CHECK(trace.surroundings(ClientId{0}, Time{}).until == Time::max());
 }
 

@@ -114,7 +114,7 @@ Result<SimulationResult> Fleet::run() {
 Error Fleet::stands_still() const {
   constexpr double kHour = 3600;
   return failed(fmt::format(
-      "no round was committed in {:.0f} hours of virtual time: too few devices are there at once, or too "
+      "no round was committed in {:.3g} hours of virtual time: too few devices are there at once, or too "
       "few can finish{}{}",
       seconds(now_ - last_commit_) / kHour,
       problem_of_round_.empty() ? "" : " (" + problem_of_round_ + ")",

@@ -58,9 +58,10 @@ class PlanHash {
   }
   void put(const SecureAggregationPlan& plan) {
     const auto& [threat_model, cipher, complete_graph, bits, clip, max_weight, rotation,
-                 max_devices, dropout, corruption] = plan;
+                 max_devices, dropout, corruption, subsample] = plan;
     put_all(threat_model, cipher, complete_graph, bits, clip, max_weight, rotation, max_devices,
             dropout, corruption);
+    if (subsample != 1) put(subsample);
   }
   void put(const PrivacyPlan& plan) {
     const auto& [clip, clip_norm, noise, noise_stddev] = plan;

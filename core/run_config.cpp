@@ -60,16 +60,6 @@ double learning_rate_of(const RunConfig& config, std::uint32_t round) {
   return config.client.learning_rate * warmed * decay_of(schedule, round, config.num_rounds);
 }
 
-std::string compressor_of(const RunConfig& config) {
-  const ClientConfig& client = config.client;
-  if (client.compressor != "auto") return client.compressor;
-  // What is masked or made private is a vector of floating point, whatever trained it.
-  const bool in_floats =
-      config.secure_aggregation.mode != "off" || config.privacy.mechanism != "none";
-  if (in_floats) return "fp32";
-  return client.precision == "qat-int8" ? "fp32" : client.precision;
-}
-
 Result<ModelSpec> model_spec_of(const RunConfig& config,
                                 const std::vector<std::uint32_t>& input_shape,
                                 std::uint32_t classes) {

@@ -26,21 +26,6 @@ std::optional<KeyProblem> privacy_problem(const RunConfig& config) {
                           (secure ? "secure aggregation" : "differential privacy") +
                           " needs them in floating point, as fp32, bf16 and qat-int8 make them"};
   }
-  const bool has_compressor = client.compressor != "auto" && client.compressor != "fp32";
-  if (secure && has_compressor) {
-    return KeyProblem{"client.compressor",
-                      "\"" + client.compressor +
-                          "\" rounds each device's update on a scale of its own, so masked "
-                          "updates would not add up; use \"auto\" (secure-aggregation.bits is what "
-                          "makes masked updates small)"};
-  }
-  if (has_compressor) {
-    return KeyProblem{"client.compressor",
-                      "\"" + client.compressor +
-                          "\" rounds an update after it was clipped and noised, which its privacy is "
-                          "not counted with; use \"auto\" with privacy.mechanism = \"" +
-                          config.privacy.mechanism + "\""};
-  }
   if (secure && !is_private && !(config.secure_aggregation.max_weight > 0)) {
     return KeyProblem{"secure-aggregation.max-weight",
                       "is missing: the largest weight of an update, e.g. the most examples a "
@@ -57,20 +42,25 @@ Result<SecureAggregationPlan> secure_aggregation_plan_of(const RunConfig& config
   if (auto problem = privacy_problem(config)) {
     return invalid_argument(problem->key + ": " + problem->sentence);
   }
+  if (auto problem = compressor_problem(config)) {
+    return invalid_argument(problem->key + ": " + problem->sentence);
+  }
   const bool is_private = config.privacy.mechanism != "none";
+  const SumEncoding encoding = sum_encoding_of(config);
   return SecureAggregationPlan{.threat_model = threat_model,
                                .cipher = from.cipher == to_string(MaskCipher::kChaCha20)
                                              ? MaskCipher::kChaCha20
                                              : MaskCipher::kAes128Ctr,
                                .complete_graph = from.graph == "complete",
-                               .bits = from.bits,
+                               .bits = encoding.bits,
                                .clip = from.clip,
                                // Under differential privacy every device counts the same.
                                .max_weight = is_private ? 1 : from.max_weight,
-                               .rotation = from.rotation,
+                               .rotation = encoding.rotation,
                                .max_devices = max_devices,
                                .dropout = from.dropout,
-                               .corruption = from.corruption};
+                               .corruption = from.corruption,
+                               .subsample = encoding.subsample};
 }
 
 }  // namespace covey

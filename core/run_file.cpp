@@ -343,17 +343,10 @@ Result<void> RunReader::check_client(const std::string& origin) const {
   if (const auto problem = privacy_problem(config)) {
     return relation_error(origin, problem->key, problem->sentence);
   }
-  const ClientConfig& client = config.client;
-  const bool narrow = client.precision == "int8" || client.precision == "bf16";
-  if (!narrow || client.compressor == "auto" || client.compressor == client.precision) return {};
-  RunConfig automatic = config;
-  automatic.client.compressor = "auto";
-  if (client.compressor == compressor_of(automatic)) return {};
-  return relation_error(
-      origin, "client.compressor",
-      fmt::format("\"{}\" does not go with client.precision = \"{}\", whose devices hold no "
-                  "weights in it; use \"auto\" or \"{}\"",
-                  client.compressor, client.precision, client.precision));
+  if (const auto problem = compressor_problem(config)) {
+    return relation_error(origin, problem->key, problem->sentence);
+  }
+  return {};
 }
 
 Result<void> RunReader::check_relations(const std::string& origin) const {

@@ -169,7 +169,7 @@ std::vector<RunKey> training_keys() {
       flag("client", "accept-partial-work", COVEY_AT(client.accept_partial_work)),
       choice("client", "precision", COVEY_AT(client.precision),
              {"fp32", "bf16", "qat-int8", "int8"}),
-      choice("client", "compressor", COVEY_AT(client.compressor), {"auto", "fp32", "bf16", "int8"}),
+      {"client", "compressor", RunKey::Compressors(COVEY_AT(client.compressors))},
   };
 }
 

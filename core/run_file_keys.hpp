@@ -29,6 +29,8 @@ struct RunKey {
   using Range = TraitRange (*)(RunConfig&);
   using Layers = std::vector<LayerSpec>& (*)(RunConfig&);
   using Single = float& (*)(RunConfig&);
+  /// "auto", a compressor's name, or a list of them by preference.
+  using Compressors = std::vector<std::string>& (*)(RunConfig&);
   /// One of `choices`, kept as an enumeration whose values are 1, 2, ... in their order.
   struct Enumerated {
     std::uint8_t (*get)(const RunConfig&);
@@ -37,7 +39,7 @@ struct RunKey {
 
   std::string_view table;
   std::string_view name;
-  std::variant<Text, Flag, Count, Seed, Number, Range, Layers, Single, Enumerated> member;
+  std::variant<Text, Flag, Count, Seed, Number, Range, Layers, Single, Enumerated, Compressors> member;
   double low = 0;  ///< smallest value; of a text: its smallest length
   double high = std::numeric_limits<double>::max();
   bool low_excluded = false;
@@ -67,6 +69,17 @@ struct KeyProblem {
   std::string key;
   std::string sentence;
 };
+/// How a secure sum's coordinates are encoded: as client.compressor says, else [secure-aggregation].
+struct SumEncoding {
+  std::uint32_t bits = 16;
+  bool rotation = false;
+  double subsample = 1;
+  bool sets_bits = false;      ///< the compressor does: secure-aggregation.bits says nothing
+  bool sets_rotation = false;  ///< likewise
+};
+SumEncoding sum_encoding_of(const RunConfig& config);
+/// Of client.compressor: what does not go with client.precision, or with each other.
+std::optional<KeyProblem> compressor_problem(const RunConfig& config);
 /// Of what secure aggregation and differential privacy ask of each other and of the client's keys.
 std::optional<KeyProblem> privacy_problem(const RunConfig& config);
 /// Of selection.policy: figures that it has no way to know, or that contradict each other.

@@ -35,6 +35,12 @@ std::string_view unmet_client_need(std::string_view name, const ClientConfig& cl
 std::string_view unmet_sum_need(std::string_view name, const RunConfig& config) {
   if (name == "mode") return "";
   if (config.secure_aggregation.mode == "off") return kSecureMode;
+  if (name == "bits" && sum_encoding_of(config).sets_bits) {
+    return "a client.compressor that leaves the bits open (auto, fp32, random-k)";
+  }
+  if (name == "rotation" && sum_encoding_of(config).sets_rotation) {
+    return "a client.compressor that does not rotate anyway, as eden does";
+  }
   if (name == "max-weight" && config.privacy.mechanism != "none") {
     return "privacy.mechanism = \"none\": under differential privacy every update weighs the same";
   }

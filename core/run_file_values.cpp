@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <covey/compressor_spec.hpp>
 #include <cstdint>
 #include <utility>
 
@@ -161,6 +162,38 @@ struct Assign {
     const auto rounded = static_cast<float>(value);  // what is kept is what must be in range
     COVEY_TRY(check_range(target, static_cast<double>(rounded)));
     member(config) = rounded;
+    return {};
+  }
+
+  Result<void> operator()(RunKey::Compressors member) const {
+    const toml::array* items = node.as_array();
+    std::vector<std::string> names;
+    const auto take = [&](const toml::node& item) -> Result<void> {
+      const auto name = item.value_exact<std::string>();
+      if (!name) {
+        return target.error(
+            fmt::format("expected a compressor's name or a list of them, found {}", describe(item)));
+      }
+      if (items == nullptr && *name == "auto") {
+        names.push_back(*name);
+        return {};
+      }
+      const auto spec = parse_compressor(*name);
+      if (!spec.ok()) return target.error(spec.error().message);
+      names.push_back(to_string(*spec));  // one way to write each
+      if (std::ranges::count(names, names.back()) > 1) {
+        return target.error(fmt::format("\"{}\" stands there twice", names.back()));
+      }
+      return {};
+    };
+    if (items == nullptr) {
+      COVEY_TRY(take(node));
+    } else if (items->empty()) {
+      return target.error("an empty list: name at least one compressor, or \"auto\"");
+    } else {
+      for (const toml::node& item : *items) COVEY_TRY(take(item));
+    }
+    member(config) = std::move(names);
     return {};
   }
 

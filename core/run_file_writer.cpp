@@ -58,6 +58,13 @@ struct ValueText {
   std::string operator()(RunKey::Layers member) const { return layers_text(member(config)); }
   // The shortest digits that read back as the same float.
   std::string operator()(RunKey::Single member) const { return fmt::format("{}", member(config)); }
+  std::string operator()(RunKey::Compressors member) const {
+    const std::vector<std::string>& names = member(config);
+    if (names.size() == 1) return quoted(names.front());
+    std::string list;
+    for (const std::string& name : names) list += (list.empty() ? "" : ", ") + quoted(name);
+    return "[" + list + "]";
+  }
   std::string operator()(RunKey::Enumerated member) const {
     return quoted(key.choices.at(member.get(config) - std::size_t{1}));
   }

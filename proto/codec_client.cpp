@@ -15,6 +15,7 @@ void write(const DeviceConditions& conditions, wire::DeviceConditions* out) {
   for (const auto& precision : conditions.precisions) out->add_precisions(wire_text(precision));
   for (const auto& compressor : conditions.compressors) out->add_compressors(wire_text(compressor));
   if (!conditions.device_class.empty()) out->set_device_class(wire_text(conditions.device_class));
+  if (conditions.held_model) write_digest(*conditions.held_model, out->mutable_held_model());
 }
 
 DeviceConditions read_conditions(FieldReader& reader, const wire::DeviceConditions& in) {
@@ -29,6 +30,7 @@ DeviceConditions read_conditions(FieldReader& reader, const wire::DeviceConditio
   conditions.precisions = reader.texts(in.precisions(), "precisions");
   conditions.compressors = reader.texts(in.compressors(), "compressors");
   if (in.has_device_class()) conditions.device_class = reader.text(COVEY_FIELD(in, device_class));
+  if (in.has_held_model()) conditions.held_model = reader.digest(COVEY_FIELD(in, held_model));
   return conditions;
 }
 

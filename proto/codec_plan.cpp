@@ -118,6 +118,7 @@ void write(const SecureAggregationPlan& plan, wire::SecureAggregationPlan* out) 
   out->set_max_devices(plan.max_devices);
   out->set_dropout(plan.dropout);
   out->set_corruption(plan.corruption);
+  if (plan.subsample != 1) out->set_subsample(plan.subsample);
 }
 
 SecureAggregationPlan read_secure_aggregation(FieldReader& reader,
@@ -139,6 +140,10 @@ SecureAggregationPlan read_secure_aggregation(FieldReader& reader,
   if (plan.enabled() && plan.max_devices == 0) reader.fail("max_devices", "must be at least 1");
   plan.dropout = reader.fraction(COVEY_FIELD(in, dropout));
   plan.corruption = reader.fraction(COVEY_FIELD(in, corruption));
+  if (in.has_subsample()) {
+    plan.subsample = reader.above_zero(COVEY_FIELD(in, subsample));
+    if (plan.subsample > 1) reader.fail("subsample", "must be at most 1");
+  }
   return plan;
 }
 

@@ -5,6 +5,13 @@
 namespace covey::proto {
 namespace {
 
+void write(const ModelDelta& delta, wire::ModelDelta* out) {
+  write_digest(delta.base, out->mutable_base());
+  write_digest(delta.blob, out->mutable_blob());
+  out->set_size(delta.size);
+  out->set_encoding(wire_text(delta.encoding));
+}
+
 /// Writes one message into the envelope's matching kind.
 struct Writer {
   wire::Envelope& envelope;
@@ -37,6 +44,7 @@ struct Writer {
     if (assignment.aggregation != AggregationId{}) {
       out->set_aggregation(fixed_bytes(assignment.aggregation.bytes));
     }
+    if (assignment.delta) write(*assignment.delta, out->mutable_delta());
   }
   void operator()(const BlobChunk& chunk) const {
     proto::write(chunk, envelope.mutable_blob_chunk());
@@ -135,6 +143,12 @@ Result<ServerMessage> read(const wire::Assignment& in) {
   assignment.report_within = reader.duration(COVEY_FIELD(in, report_within_us));
   if (in.has_aggregation()) {
     assignment.aggregation.bytes = reader.fixed<16>(COVEY_FIELD(in, aggregation));
+  }
+  if (in.has_delta()) {
+    reader.part(COVEY_FIELD(in, delta), [&](const auto& part) {
+      assignment.delta = ModelDelta{reader.digest(COVEY_FIELD(part, base)), reader.digest(COVEY_FIELD(part, blob)),
+                                    reader.value(COVEY_FIELD(part, size)), reader.text(COVEY_FIELD(part, encoding))};
+    });
   }
   return finish<Assignment, ServerMessage>(reader, std::move(assignment));
 }

@@ -136,7 +136,7 @@ void Fleet::on(const SurroundingsChange& event) {
   if (!device.surroundings.online) return;
   if (!was_online) resume_training(event.device);
   const auto options = participant_options(event.device, device);
-  tell_device(event.device, client::ConditionsChanged{options.conditions});
+  tell_device(event.device, client::ConditionsChanged{options.conditions, {}});
 }
 
 /// Out of reach, and its training stands still. What cannot be in time any more is not kept.

@@ -36,6 +36,16 @@ ParticipantOptions participant_options(ClientId client, std::uint64_t num_exampl
   return options;
 }
 
+Log log_of(const std::string& device) {
+  return [device](LogLevel level, std::string_view text) {
+    spdlog::log(level == LogLevel::kError     ? spdlog::level::err
+                : level == LogLevel::kWarning ? spdlog::level::warn
+                : level == LogLevel::kInfo    ? spdlog::level::info
+                                              : spdlog::level::debug,
+                "{}: {}", device, text);
+  };
+}
+
 }  // namespace
 
 Result<FleetResult> take_part(const FleetOptions& options) {
@@ -59,9 +69,12 @@ Result<FleetResult> take_part(const FleetOptions& options) {
       return invalid_argument("device " + std::to_string(value_of(client)) +
                               " has no examples in this run file's partition");
     }
+    Driver::Host host;
+    host.log = log_of(dialer->identity().common_name);
+    host.on_finished = on_finished;
     drivers.push_back(std::make_unique<Driver>(loop, std::move(dialer),
                                                participant_options(client, examples, kit, options),
-                                               trainers, workers, on_finished));
+                                               trainers, workers, std::move(host)));
     drivers.back()->drop_out(options.drop_out);
   }
   running = drivers.size();

@@ -1,10 +1,7 @@
 #include "client/daemon/driver.hpp"
 
-#include <utility>
-
-#include <spdlog/spdlog.h>
-
 #include <covey/proto/codec.hpp>
+#include <utility>
 
 namespace covey::client {
 namespace {
@@ -36,14 +33,13 @@ Result<TrainedUpdate> TrainerPool::train(const TrainingTask& task, const Trainin
 
 Driver::Driver(transport::EventLoop& loop, std::unique_ptr<transport::Dialer> dialer,
                ParticipantOptions options, TrainerPool& trainers, transport::WorkerPool& workers,
-               std::function<void()> on_finished)
+               Host host)
     : loop_(loop),
       dialer_(std::move(dialer)),
       participant_(std::move(options)),
       trainers_(trainers),
       workers_(workers),
-      on_finished_(std::move(on_finished)),
-      name_(dialer_->identity().common_name),
+      host_(std::move(host)),
       timer_(loop, [this] { tell(TimerFired{}); }),
       training_watch_(loop, [this] { look_at_training(); }),
       away_timer_(loop, [this] { connect(); }) {}
@@ -57,9 +53,18 @@ void Driver::start() {
   Actions actions;
   participant_.start(loop_.now(), actions);
   carry_out(actions);
+  tell_host();
 }
 
 void Driver::stop() { tell(StopRequested{}); }
+
+void Driver::change_conditions(DeviceConditions conditions, Permissions permissions) {
+  tell(ConditionsChanged{std::move(conditions), std::move(permissions)});
+}
+
+void Driver::log(LogLevel level, std::string_view text) const {
+  if (host_.log) host_.log(level, text);
+}
 
 void Driver::on_message(ServerMessage message) {
   if (!drop_out_.leaves_at || !drop_out_.leaves_at(dialer_->identity().client, message)) {
@@ -67,11 +72,7 @@ void Driver::on_message(ServerMessage message) {
   }
   away_until_ = loop_.now() + drop_out_.away;
   ++attempt_;
-  if (const auto connection = std::exchange(connection_, nullptr)) {
-    bytes_sent_ += connection->bytes_sent();
-    bytes_received_ += connection->bytes_received();
-    connection->close();
-  }
+  forget_connection();
   tell(ConnectionLost{"dropping out, as the run file says"});
 }
 
@@ -97,8 +98,7 @@ void Driver::connect() {
                on_message(std::move(*message));
                return;
              }
-             spdlog::warn("{}: message of the server refused reason=\"{}\"", name_,
-                          message.error().message);
+             log(LogLevel::kWarning, "message of the server refused: " + message.error().message);
              if (connection_) connection_->close();
            },
        .on_closed =
@@ -109,15 +109,11 @@ void Driver::connect() {
 
 void Driver::on_closed(std::uint64_t attempt, const Error& reason) {
   if (attempt != attempt_) return;
-  if (connection_) {
-    bytes_sent_ += connection_->bytes_sent();
-    bytes_received_ += connection_->bytes_received();
-    connection_.reset();
-  }
+  forget_connection();
   ++attempt_;
   if (finished_) return;
-  // A certificate that was refused will be refused again: expired, revoked, or of another run. A server
-  // that restarts with a new list deserves a few tries.
+  // A certificate that was refused will be refused again: expired, revoked, or of another run. A
+  // server that restarts with a new list deserves a few tries.
   constexpr std::uint32_t kMostRefusals = 5;
   const bool refused = reason.message.find("refused our certificate") != std::string::npos;
   refusals_ = refused ? refusals_ + 1 : 0;
@@ -133,7 +129,16 @@ void Driver::finish(Finished finished) {
   timer_.cancel();
   training_watch_.cancel();
   away_timer_.cancel();
-  if (on_finished_) on_finished_();
+  if (host_.on_finished) host_.on_finished();
+}
+
+/// Closes it, if it is not closed yet.
+void Driver::forget_connection() {
+  const auto connection = std::exchange(connection_, nullptr);
+  if (!connection) return;
+  bytes_sent_ += connection->bytes_sent();
+  bytes_received_ += connection->bytes_received();
+  connection->close();
 }
 
 void Driver::tell(Event event) {
@@ -141,6 +146,17 @@ void Driver::tell(Event event) {
   Actions actions;
   participant_.handle(loop_.now(), std::move(event), actions);
   carry_out(actions);
+  tell_host();
+}
+
+void Driver::tell_host() {
+  if (participant_.rounds_accepted() != accepted_told_) {
+    accepted_told_ = participant_.rounds_accepted();
+    if (host_.on_accepted) host_.on_accepted(*participant_.last_accepted());
+  }
+  if (participant_.phase_name() == phase_told_) return;
+  phase_told_ = participant_.phase_name();
+  if (host_.on_phase) host_.on_phase(phase_told_);
 }
 
 void Driver::carry_out(Actions& actions) {
@@ -153,12 +169,7 @@ void Driver::carry_out(Actions& actions) {
       connect();
     } else if (std::holds_alternative<Disconnect>(action)) {
       ++attempt_;  // what this connection still says is stale
-      if (connection_) {
-        bytes_sent_ += connection_->bytes_sent();
-        bytes_received_ += connection_->bytes_received();
-        const auto connection = std::exchange(connection_, nullptr);
-        connection->close();
-      }
+      forget_connection();
     } else if (auto* start = std::get_if<StartTraining>(&action)) {
       start_training(std::move(start->task));
     } else if (std::holds_alternative<CancelTraining>(action)) {
@@ -168,7 +179,7 @@ void Driver::carry_out(Actions& actions) {
     } else if (auto* masking = std::get_if<MaskUpdate>(&action)) {
       start_masking(std::move(*masking));
     } else if (const auto* note = std::get_if<Note>(&action)) {
-      spdlog::info("{}: {}", name_, note->text);
+      log(LogLevel::kInfo, note->text);
     } else if (auto* end = std::get_if<Finished>(&action)) {
       finish(std::move(*end));
     }
@@ -181,7 +192,8 @@ void Driver::start_training(TrainingTask task) {
   training->task = std::move(task);
   training_ = training;
   if (training->task.report_within > Duration::zero()) {
-    training->wrap_up_at = loop_.now() + training->task.report_within * 4 / 5;  // the rest is for the upload
+    training->wrap_up_at =
+        loop_.now() + training->task.report_within * 4 / 5;  // the rest is for the upload
   }
   training_watch_.set(loop_.now() + kTrainingWatch);
   auto alive = alive_;
@@ -205,9 +217,10 @@ void Driver::start_training(TrainingTask task) {
 void Driver::start_masking(MaskUpdate masking) {
   auto alive = alive_;
   workers_.submit([this, alive, masking = std::move(masking), &loop = loop_] {
-    auto masked =
-        std::make_shared<Result<SharedBytes>>(masking.job->run(masking.format, masking.update.span()));
-    if (masked->ok()) static_cast<void>((*masked)->digest());  // hashed here, remembered with the bytes
+    auto masked = std::make_shared<Result<SharedBytes>>(
+        masking.job->run(masking.format, masking.update.span()));
+    if (masked->ok())
+      static_cast<void>((*masked)->digest());  // hashed here, remembered with the bytes
     loop.post([this, alive, round = masking.round, masked] {
       if (*alive) tell(UpdateMasked{round, std::move(*masked)});
     });

@@ -1,19 +1,21 @@
 #pragma once
 
 #include <atomic>
+#include <covey/client/participant.hpp>
+#include <covey/client/trainer.hpp>
+#include <covey/transport/connection.hpp>
+#include <covey/transport/event_loop.hpp>
+#include <covey/transport/worker_pool.hpp>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
-#include <covey/client/participant.hpp>
-#include <covey/client/trainer.hpp>
-#include <covey/transport/connection.hpp>
-#include <covey/transport/event_loop.hpp>
-#include <covey/transport/worker_pool.hpp>
+#include "client/daemon/log.hpp"
 
 namespace covey::client {
 
@@ -32,17 +34,24 @@ class TrainerPool {
   std::vector<std::unique_ptr<Trainer>> idle_;
 };
 
-/// Carries out one participant's actions on a real connection: frames to events, actions to effects.
-/// Loop thread only; training runs on the worker pool and comes back as an event.
+/// Carries out one participant's actions on a real connection: frames to events, actions to
+/// effects. Loop thread only; training runs on the worker pool and comes back as an event.
 class Driver {
  public:
+  /// What the owner of a driver is told, on the loop's thread. Empty functions are left out.
+  struct Host {
+    Log log = nullptr;  ///< lines without the device's name
+    std::function<void(std::string_view phase)> on_phase = nullptr;  ///< when it changes
+    std::function<void(RoundNumber round)> on_accepted = nullptr;    ///< an update was counted
+    std::function<void()> on_finished = nullptr;
+  };
   Driver(transport::EventLoop& loop, std::unique_ptr<transport::Dialer> dialer,
          ParticipantOptions options, TrainerPool& trainers, transport::WorkerPool& workers,
-         std::function<void()> on_finished);
+         Host host);
   ~Driver();
 
-  /// For tests of a server: which of its messages the device leaves at instead of answering, and how long
-  /// it then stays away.
+  /// For tests of a server: which of its messages the device leaves at instead of answering, and
+  /// how long it then stays away.
   struct DropOut {
     std::function<bool(ClientId, const ServerMessage&)> leaves_at = nullptr;
     Duration away{};
@@ -51,11 +60,18 @@ class Driver {
 
   void start();
   void stop();  ///< politely: declines the task at hand
+  void change_conditions(DeviceConditions conditions, Permissions permissions);
 
+  std::string_view phase() const { return participant_.phase_name(); }
   const std::optional<Finished>& finished() const { return finished_; }
   std::uint32_t rounds_accepted() const { return participant_.rounds_accepted(); }
-  std::uint64_t bytes_sent() const { return bytes_sent_; }
-  std::uint64_t bytes_received() const { return bytes_received_; }
+  /// Of frames, without TLS, on all connections so far.
+  std::uint64_t bytes_sent() const {
+    return bytes_sent_ + (connection_ ? connection_->bytes_sent() : 0);
+  }
+  std::uint64_t bytes_received() const {
+    return bytes_received_ + (connection_ ? connection_->bytes_received() : 0);
+  }
 
  private:
   struct Training {
@@ -75,21 +91,25 @@ class Driver {
   void start_training(TrainingTask task);
   void start_masking(MaskUpdate masking);
   void look_at_training();
+  void forget_connection();
+  void tell_host();
+  void log(LogLevel level, std::string_view text) const;
 
   transport::EventLoop& loop_;
   std::unique_ptr<transport::Dialer> dialer_;
   Participant participant_;
   TrainerPool& trainers_;
   transport::WorkerPool& workers_;
-  std::function<void()> on_finished_;
-  std::string name_;
+  Host host_;
+  std::string_view phase_told_;  ///< to the host; of static storage
+  std::uint32_t accepted_told_ = 0;
   transport::Timer timer_;
   transport::Timer training_watch_;
   transport::Timer away_timer_;
   DropOut drop_out_;
   Time away_until_{};
   std::shared_ptr<transport::Connection> connection_;
-  std::uint64_t attempt_ = 0;  ///< of connecting; answers of earlier ones are stale
+  std::uint64_t attempt_ = 0;   ///< of connecting; answers of earlier ones are stale
   std::uint32_t refusals_ = 0;  ///< of our certificate, in a row
   std::shared_ptr<Training> training_;
   std::optional<Finished> finished_;

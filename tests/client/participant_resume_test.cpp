@@ -149,7 +149,7 @@ TEST_CASE("a verdict lost with the connection is asked for again from the pool")
   }
   CHECK(world.device.phase_name() == "waiting");  // it may be selected any moment
   // Answered: not asked again.
-  world.event(ConditionsChanged{});
+  world.event(ConditionsChanged{{}, {}});
   actions = world.receive(Waiting{});
   CHECK(sent<Report>(actions).empty());
 }

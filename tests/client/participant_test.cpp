@@ -223,7 +223,7 @@ TEST_CASE("changed conditions are told while waiting") {
   world.run_until_phase("waiting");
   DeviceConditions conditions;
   conditions.charging = false;
-  const auto actions = world.event(ConditionsChanged{conditions});
+  const auto actions = world.event(ConditionsChanged{conditions, {}});
   REQUIRE(sent<CheckIn>(actions).size() == 1);
   CHECK_FALSE(sent<CheckIn>(actions)[0].conditions.charging);
 }

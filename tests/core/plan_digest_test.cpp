@@ -84,6 +84,7 @@ const std::map<std::string, Change>& changes_of_privacy() {
       {"devices", [](auto& p) { p.secure_aggregation.max_devices = 2; }},
       {"dropout", [](auto& p) { p.secure_aggregation.dropout = 0.2; }},
       {"corruption", [](auto& p) { p.secure_aggregation.corruption = 0.2; }},
+      {"subsample", [](auto& p) { p.secure_aggregation.subsample = 0.5; }},
       {"privacy's clip", [](auto& p) { p.privacy.clip = ClipKind::kFlat; }},
       {"privacy's norm", [](auto& p) { p.privacy.clip_norm = 1; }},
       {"noise", [](auto& p) { p.privacy.noise = DeviceNoise::kSkellam; }},

@@ -131,7 +131,7 @@ TEST_CASE("updates travel in the precision's own encoding unless the run file sa
   RunConfig config;
   const auto sent = [&](const char* precision, const char* compressor) {
     config.client.precision = precision;
-    config.client.compressor = compressor;
+    config.client.compressors = {compressor};
     return compressor_of(config);
   };
   CHECK(sent("fp32", "auto") == "fp32");
@@ -151,7 +151,7 @@ TEST_CASE("what is masked or made private is sent in floating point") {
     noised.client.precision = precision;
     noised.privacy.mechanism = "local-gaussian";
     CHECK(compressor_of(noised) == "fp32");
-    noised.client.compressor = "bf16";
+    noised.client.compressors = {"bf16"};
     CHECK(compressor_of(noised) == "bf16");
   }
 }

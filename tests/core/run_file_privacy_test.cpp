@@ -287,7 +287,7 @@ TEST_CASE("a configuration made without a run file is refused a plan by the key'
   CHECK_THAT(missing.error().message,
              Catch::StartsWith("secure-aggregation.max-weight: is missing"));
   config.secure_aggregation.max_weight = 3;
-  config.client.compressor = "bf16";
+  config.client.compressors = {"bf16"};
   const auto compressed = secure_aggregation_plan_of(config, 10);
   REQUIRE_FALSE(compressed.ok());
   CHECK(compressed.error().code == ErrorCode::kInvalidArgument);

@@ -157,7 +157,7 @@ TEST_CASE("every key of a run file reaches its member") {
   CHECK(config.model.initialisation == Initialisation::kHeNormal);
   CHECK(config.data.steps == 20);
   CHECK(config.client.precision == "int8");
-  CHECK(config.client.compressor == "int8");
+  CHECK(config.client.compressors == std::vector<std::string>{"int8"});
   CHECK(config.client.optimizer == OptimizerSpec{.kind = OptimizerKind::kAdamW,
                                                  .beta1 = 0.85f,
                                                  .beta2 = 0.95f,

@@ -399,9 +399,9 @@ TEST_CASE("precisions of classes that do not go with the run's are refused") {
   CHECK(says(refusal(config), {"client.class.ranges.precision", "fp8"}));
   ranges.precision = "bf16";
   config.client.classes = {ranges};
-  config.client.compressor = "fp32";
+  config.client.compressors = {"fp32"};
   CHECK(says(refusal(config), {"client.class.ranges.precision", "client.compressor"}));
-  config.client.compressor = "auto";
+  config.client.compressors = {"auto"};
   config.client.classes = {ranges, ranges};
   CHECK(says(refusal(config), {"client.class.ranges", "names"}));
 }

@@ -56,7 +56,7 @@ TEST_CASE("a run's optimiser, first rate and encoding are in its plan") {
   config.client.learning_rate = 0.5;
   config.client.schedule = {.kind = ScheduleKind::kConstant, .warmup = 5};
   config.client.optimizer = {.kind = OptimizerKind::kAdam, .beta1 = 0.5f};
-  config.client.compressor = "bf16";
+  config.client.compressors = {"bf16"};
   config.model.initialisation = Initialisation::kGlorotUniform;
   const auto experiment = load_experiment(config, "");
   if (!experiment.ok()) FAIL(experiment.error().message);

@@ -20,10 +20,12 @@ const std::map<std::string, std::set<std::string>, std::less<>> kArrows = {
     {"privacy", {"core"}},
     {"models", {"core"}},
     {"torch", {"core", "models"}},
-    {"client", {"core", "strategies", "privacy", "models"}},
-    {"server", {"core", "strategies", "privacy", "models"}},
-    {"transport", {"core", "proto"}},
-    {"simulation", {"core", "client", "server", "models", "strategies", "privacy", "proto"}},
+    {"compression", {"core"}},  // transport/compression, a library of its own
+    {"client", {"core", "strategies", "privacy", "models", "compression"}},
+    {"server", {"core", "strategies", "privacy", "models", "compression"}},
+    {"transport", {"core", "proto", "compression"}},
+    {"simulation",
+     {"core", "client", "server", "models", "strategies", "privacy", "proto", "compression"}},
 };
 const std::set<std::string, std::less<>> kFree = {"examples", "tests"};
 
@@ -94,7 +96,8 @@ std::string top_folder(std::string_view path) {
 
 // The library that a file belongs to: its top folder, but for libtorch's, which is fenced off.
 std::string library_of(std::string_view path) {
-  return path.starts_with("models/torch/") ? "torch" : top_folder(path);
+  if (path.starts_with("models/torch/")) return "torch";
+  return path.starts_with("transport/compression/") ? "compression" : top_folder(path);
 }
 
 bool in_daemon(std::string_view path) { return path.find("/daemon/") != std::string_view::npos; }

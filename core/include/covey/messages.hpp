@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -69,6 +70,8 @@ struct DeviceConditions {
   std::vector<std::string> precisions;       ///< it can train in: "fp32", "int8"
   std::vector<std::string> compressors;      ///< it can encode updates with: "fp32"
   std::string device_class;                  ///< what kind of device it is, by its own word; "": none
+  /// The model it holds, as it was sent: a round's model may then come as a difference to it.
+  std::optional<Digest> held_model;
   bool operator==(const DeviceConditions&) const = default;
 };
 
@@ -91,7 +94,7 @@ struct TrainingPlan {
   std::uint64_t seed = 0;            ///< of the run; training draws from (seed, kTraining, round, client)
   bool accept_partial_work = false;  ///< a device short of time may report after fewer epochs
   std::string precision = "fp32";    ///< fp32 | bf16 | qat-int8 | int8; also how the model is sent
-  std::string compressor = "fp32";   ///< how updates are sent: fp32 | bf16 | int8
+  std::string compressor = "fp32";   ///< how updates are sent: a CompressorSpec in text
   double max_update_norm = 0;        ///< updates with a larger l2 norm are rejected; 0: no limit
   SecureAggregationPlan secure_aggregation = {};
   PrivacyPlan privacy = {};
@@ -199,6 +202,16 @@ struct RetryLater {
   bool operator==(const RetryLater&) const = default;
 };
 
+/// A round's model as a difference to one that the device holds: fewer bytes to fetch. It is applied only
+/// if the result has the hash of the assignment's model; the device may fetch that whole instead.
+struct ModelDelta {
+  Digest base;               ///< DeviceConditions::held_model
+  Digest blob;               ///< of the encoded difference, fetched like any blob
+  std::uint64_t size = 0;    ///< bytes of it
+  std::string encoding;      ///< how it is encoded (compression/model_delta.hpp)
+  bool operator==(const ModelDelta&) const = default;
+};
+
 struct Assignment {
   RunId run{};
   RoundNumber round{};
@@ -207,6 +220,7 @@ struct Assignment {
   std::uint64_t model_size = 0; ///< bytes
   Duration report_within{};     ///< until the round's deadline
   AggregationId aggregation = {};  ///< of this attempt at the round; only with secure aggregation
+  std::optional<ModelDelta> delta = std::nullopt;  ///< where the device holds a model that it can start from
   bool operator==(const Assignment&) const = default;
 };
 

@@ -30,6 +30,9 @@ struct SecureAggregationPlan {
   std::uint32_t max_devices = 0; ///< n: most devices in one sum; the modulus has room for so many
   double dropout = 0.1;          ///< delta: share of devices that may vanish after sharing keys
   double corruption = 0.05;      ///< gamma: share of devices that may work with the server
+  /// Share of the coordinates that enter the sum, the same for all devices of a round and drawn from its
+  /// seed (random masks, Konecny et al. 2016, section 2.2); behind the rotation, if there is one. (0, 1].
+  double subsample = 1;
   bool operator==(const SecureAggregationPlan&) const = default;
 
   bool enabled() const { return threat_model != ThreatModel::kNone; }

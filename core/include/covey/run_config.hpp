@@ -99,8 +99,13 @@ struct ClientConfig {
                                        ///< .epsilon, .weight-decay, .clip-norm
   LearningRateSchedule schedule;       ///< client.lr-schedule, .lr-decay, .lr-step, .lr-warmup
   std::string precision = "fp32";      ///< client.precision: fp32 | bf16 | qat-int8 | int8
-  std::string compressor = "auto";     ///< client.compressor: auto | fp32 | bf16 | int8; auto: as the
-                                       ///< precision keeps its weights
+  /// client.compressor: "auto" (as the precision keeps its weights), a compressor (compressor_spec.hpp),
+  /// or a list by preference, ["eden-1", "int8", "fp32"]: a device is asked for the first that it supports.
+  /// Under secure aggregation one that adds up: "int8", "int4", "int2" and "eden-1" to "eden-4" set the
+  /// bits of a coordinate (eden with rotation; 2 at least, on one uniform lattice for all devices, since
+  /// levels of each device's own, as Lloyd and Max choose them, do not add up), "random-k:SHARE" lets so
+  /// many coordinates into the sum. "+error-feedback" keeps d floats on every device that took part.
+  std::vector<std::string> compressors = {"auto"};
   std::vector<ClientClassConfig> classes;  ///< [client.class.NAME]: what devices of a class do otherwise
 };
 
@@ -278,8 +283,10 @@ struct RunConfig {
 
 /// The learning rate of round `round` (1 is the first): client.learning-rate by its schedule.
 double learning_rate_of(const RunConfig& config, std::uint32_t round);
-/// client.compressor, with "auto" resolved: fp32 for fp32 and qat-int8 and under secure aggregation or
-/// differential privacy, else the precision's own.
+/// client.compressor by preference, with "auto" resolved: fp32 for fp32 and qat-int8 and under secure
+/// aggregation or differential privacy, else the precision's own.
+std::vector<std::string> compressors_of(const RunConfig& config);
+/// The first of them.
 std::string compressor_of(const RunConfig& config);
 /// What devices are told of secure aggregation, for sums of at most `max_devices`; the default plan where
 /// it is off. Error, naming the key: a missing max-weight (without differential privacy, where it is 1),

@@ -49,8 +49,16 @@ struct UpdateMasked {
   AggregationRound round;
   Result<SharedBytes> masked;
 };
+/// What the owner's conditions allow now (client/conditions.hpp).
+struct Permissions {
+  bool train = true;     ///< take new tasks and compute; else a training at hand rests
+  bool transfer = true;  ///< use the network; else the connection is given up and not sought
+  std::string reason;    ///< why not, in words
+  bool operator==(const Permissions&) const = default;
+};
 struct ConditionsChanged {
   DeviceConditions conditions;
+  Permissions permissions = {};
 };
 /// Leave politely: the task at hand is declined, the connection closed.
 struct StopRequested {};
@@ -115,6 +123,9 @@ struct ParticipantMemory {
   std::uint32_t draws = 0;      ///< of jitter taken so far
   std::uint8_t violations = 0;  ///< connections broken for a bad message since the last orderly end
   std::uint8_t declines = 0;    ///< tasks given up since the last accepted report
+  /// R^d in fp32: what compression lost of its updates so far (error feedback); empty: nothing.
+  SharedBytes residual = {};
+  RunId residual_run{};         ///< the run it belongs to
 };
 
 struct ParticipantOptions {
@@ -152,6 +163,10 @@ class Participant {
   bool finished() const { return phase_ == Phase::kFinished; }
   /// Rounds in which this device's update was accepted.
   std::uint32_t rounds_accepted() const { return rounds_accepted_; }
+  /// The last of them.
+  std::optional<RoundNumber> last_accepted() const {
+    return last_accepted_ ? std::optional(last_accepted_->second) : std::nullopt;
+  }
   /// Set while it has no task and no connection and only waits for this moment. Its host may forget it till
   /// then, and begin a new one with `memory`.
   std::optional<Time> idle_until() const;

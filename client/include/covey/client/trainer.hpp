@@ -30,6 +30,8 @@ struct TrainingTask {
   TrainingPlan plan;
   SharedBytes model;         ///< as model_encoding(plan.precision), verified against its hash
   Duration report_within{};  ///< until the round's deadline, from the assignment; 0: none known
+  /// R^d in fp32: what compression lost of this device's earlier updates (error feedback); empty: nothing.
+  SharedBytes residual = {};
 };
 
 /// What comes of it: the update, encoded, and what a Report says of it.
@@ -45,6 +47,9 @@ struct TrainedUpdate {
   /// masked, so it has no digest yet; weight and figures are inside.
   std::optional<privacy::PackedFormat> packed;
   std::uint64_t clipped_coordinates = 0;  ///< likewise: outside the fixed-point range
+  /// R^d in fp32: what compression lost, TrainingTask::residual of the next round once this update is
+  /// counted; nothing without error feedback.
+  std::optional<SharedBytes> residual = std::nullopt;
 };
 
 /// Where a device's noise comes from, by round and client. A deployment has the system's generator.
@@ -59,6 +64,9 @@ struct TrainingControl {
   /// Set when time runs short: training ends with the epoch at hand, if the plan accepts partial
   /// work.
   const std::atomic<bool>* wrap_up = nullptr;
+  /// Set while training has to rest; it goes on with the next step when this is cleared and notified
+  /// (std::atomic::notify_all), or ends when it is cancelled (which must be notified on it likewise).
+  const std::atomic<bool>* paused = nullptr;
   /// After how many epochs to stop early; fewer than the plan's only if it accepts partial work.
   std::uint32_t max_epochs = UINT32_MAX;
 };

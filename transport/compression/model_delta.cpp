@@ -1,0 +1,1 @@
+#include <covey/compression/model_delta.hpp>

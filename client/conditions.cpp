@@ -11,18 +11,19 @@ namespace {
 /// What has to be gained beyond a limit before it counts as kept again.
 constexpr double kTemperatureMargin = 3;  // degrees
 constexpr double kBatteryMargin = 0.05;   // of a full one
-constexpr double kLoadMargin = 0.1;       // a core's share, as much as a one-minute average trembles
-constexpr double kFreeMargin = 0.1;       // of the memory or disk asked for
+constexpr double kLoadMargin = 0.1;  // a core's share, as much as a one-minute average trembles
+constexpr double kFreeMargin = 0.1;  // of the memory or disk asked for
 
-/// Where processors of small boards begin to slow down (Raspberry Pi documentation, "Frequency management
-/// and thermal control": soft limit at 60 C, throttling from 80 C).
+/// Where processors of small boards begin to slow down (Raspberry Pi documentation, "Frequency
+/// management and thermal control": soft limit at 60 C, throttling from 80 C).
 constexpr double kWarmC = 60;
 constexpr double kHotC = 80;
 
 constexpr std::uint32_t kMinutesOfDay = 24 * 60;
 constexpr double kMiB = 1 << 20;
 
-/// One bit each in Permissions::unmet: margins apply to the rules that were broken, not to the others.
+/// One bit each in Permissions::unmet: margins apply to the rules that were broken, not to the
+/// others.
 enum class Rule : std::uint32_t {
   kCharging = 1 << 0,
   kBattery = 1 << 1,
@@ -62,22 +63,21 @@ void judge_power(const ConditionRules& rules, const DeviceReadings& readings, Ve
   const bool charging = readings.charging.value_or(true);
   if (charging) return;
   if (rules.require_charging) {
-    verdict.forbid_training(Rule::kCharging,
-                            "the device is not charging, the owner asks for that");
+    verdict.forbid_training(Rule::kCharging, "the device is not charging, the owner asks for that");
   }
   if (!(rules.min_battery > 0)) return;
   if (!readings.battery) {
-    verdict.forbid(Rule::kBattery,
-                   fmt::format("the device runs on a battery that it cannot read, the owner asks for "
-                               "{:.0f}% at least",
-                               rules.min_battery * 100),
-                   true, true);
+    verdict.forbid(
+        Rule::kBattery,
+        fmt::format("the device runs on a battery that it cannot read, the owner asks for "
+                    "{:.0f}% at least",
+                    rules.min_battery * 100),
+        true, true);
     return;
   }
   // A margin above a full battery could never be had.
-  const double needed = std::min(
-      1.0, std::max(rules.min_battery,
-                    rules.min_battery + verdict.margin(Rule::kBattery, kBatteryMargin)));
+  const double needed =
+      std::min(1.0, rules.min_battery + verdict.margin(Rule::kBattery, kBatteryMargin));
   if (*readings.battery >= needed) return;
   verdict.forbid(Rule::kBattery,
                  fmt::format("the battery is at {:.0f}%, the owner asks for {:.0f}%",
@@ -97,14 +97,16 @@ void judge_temperature(const ConditionRules& rules, const DeviceReadings& readin
   if (!(rules.max_temperature_c > 0)) return;
   if (!readings.temperature_c) {
     return verdict.forbid_training(
-        Rule::kTemperature, fmt::format("the device cannot read its temperature, the owner allows {:g} C",
-                                        rules.max_temperature_c));
+        Rule::kTemperature,
+        fmt::format("the device cannot read its temperature, the owner allows {:g} C",
+                    rules.max_temperature_c));
   }
   const double allowed =
       rules.max_temperature_c - verdict.margin(Rule::kTemperature, kTemperatureMargin);
   if (*readings.temperature_c <= allowed) return;
-  verdict.forbid_training(Rule::kTemperature, fmt::format("the device is at {:.0f} C, the owner allows {:g}",
-                                                          *readings.temperature_c, allowed));
+  verdict.forbid_training(Rule::kTemperature,
+                          fmt::format("the device is at {:.0f} C, the owner allows {:g}",
+                                      *readings.temperature_c, allowed));
 }
 
 void judge_load(const ConditionRules& rules, const DeviceReadings& readings, Verdict& verdict) {
@@ -120,8 +122,9 @@ void judge_load(const ConditionRules& rules, const DeviceReadings& readings, Ver
   if (*readings.load <= allowed) return;
   verdict.forbid_training(
       Rule::kLoad,
-      fmt::format("others keep the device busy with a load of {:.2f} a core, the owner allows {:.2f}",
-                  *readings.load, allowed));
+      fmt::format(
+          "others keep the device busy with a load of {:.2f} a core, the owner allows {:.2f}",
+          *readings.load, allowed));
 }
 
 /// A rule about bytes that have to be free.
@@ -143,9 +146,9 @@ void judge_free(const FreeRule& free, Verdict& verdict) {
   const double asked = needed + verdict.margin(free.rule, kFreeMargin * needed);
   const double there = static_cast<double>(*free.free);
   if (there >= asked) return;
-  verdict.forbid_training(free.rule,
-                          fmt::format("the device has {:.1f} MiB of free {}, the owner asks for {:.1f}",
-                                      there / kMiB, free.what, asked / kMiB));
+  verdict.forbid_training(
+      free.rule, fmt::format("the device has {:.1f} MiB of free {}, the owner asks for {:.1f}",
+                             there / kMiB, free.what, asked / kMiB));
 }
 
 std::string clock_time(std::uint32_t minute) {
@@ -161,8 +164,9 @@ bool within(const HoursOfDay& hours, std::uint32_t minute) {
 
 void judge_hours(const ConditionRules& rules, const DeviceReadings& readings, Verdict& verdict) {
   if (!rules.hours) return;
-  const std::string allowed = fmt::format("the owner allows {} to {}", clock_time(rules.hours->begin_minute),
-                                          clock_time(rules.hours->end_minute));
+  const std::string allowed =
+      fmt::format("the owner allows {} to {}", clock_time(rules.hours->begin_minute),
+                  clock_time(rules.hours->end_minute));
   if (!readings.minute_of_day) {
     verdict.forbid_training(Rule::kHours, "the device does not know the time, " + allowed);
   } else if (!within(*rules.hours, *readings.minute_of_day)) {
@@ -202,7 +206,8 @@ Result<HoursOfDay> parse_hours(const std::string& text) {
   if (!begin || *begin == kMinutesOfDay) {
     return refuse(fmt::format("\"{}\" is no time from 00:00 to 23:59", view.substr(0, dash)));
   }
-  if (!end) return refuse(fmt::format("\"{}\" is no time from 00:00 to 24:00", view.substr(dash + 1)));
+  if (!end)
+    return refuse(fmt::format("\"{}\" is no time from 00:00 to 24:00", view.substr(dash + 1)));
   if (*begin == *end) return refuse("they end when they begin");
   // Until midnight: an end of 00:00 is the day's last moment.
   return HoursOfDay{*begin, *end == 0 ? kMinutesOfDay : *end};

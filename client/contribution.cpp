@@ -8,6 +8,9 @@
 #include <covey/privacy/samplers.hpp>
 #include <covey/privacy/sum_figures.hpp>
 
+#include "plan_encodings.hpp"
+#include "update_encoder.hpp"
+
 namespace covey::client {
 namespace {
 
@@ -33,8 +36,34 @@ Result<void> add_local_noise(const PrivacyPlan& plan, std::span<float> update,
   return sampler.status();
 }
 
+/// |v|^2 of v = min(weight, W) / W * update: a sum of these tells how large coordinates are.
+double entering_squared_norm(const SecureAggregationPlan& plan, const Contribution& contribution) {
+  const double factor = std::min(contribution.weights.weight, plan.max_weight) / plan.max_weight;
+  double squared = 0;
+  for (const float value : contribution.update) squared += static_cast<double>(value) * value;
+  // What a secure sum's scalars take: far above where training has diverged.
+  return std::min(factor * factor * squared, 0x1p39);
+}
+
+/// update - what the sum says of it, as fp32.
+Result<SharedBytes> lost_in_sum(const privacy::SumFormat& format, const Contribution& contribution,
+                                std::span<const std::byte> packed,
+                                const privacy::ContributionDraw& draw) {
+  ParameterVector lost(contribution.update.size());
+  std::ranges::copy(contribution.update, lost.data());
+  const double weight = std::min(contribution.weights.weight, format.plan.max_weight);
+  if (weight > 0) {  // a sum says min(weight, W) times the update
+    COVEY_ASSIGN(const auto said, privacy::decode_contribution(format, packed, draw));
+    for (std::size_t i = 0; i < said.size(); ++i) {
+      lost[i] = static_cast<float>(static_cast<double>(lost[i]) - said[i] / weight);
+    }
+  }
+  return encode_fp32(std::move(lost));
+}
+
 Result<TrainedUpdate> encode_for_sum(const TrainingTask& task, const Contribution& contribution,
-                                     double unclipped, privacy::SecretSource& secrets) {
+                                     double unclipped, bool error_feedback,
+                                     privacy::SecretSource& secrets) {
   const TrainingPlan& plan = task.plan;
   privacy::SumFigures figures;
   figures.weight = std::min(contribution.weights.weight, plan.secure_aggregation.max_weight);
@@ -44,13 +73,16 @@ Result<TrainedUpdate> encode_for_sum(const TrainingTask& task, const Contributio
   figures.loss = contribution.train_loss * static_cast<double>(contribution.num_examples);
   figures.scalars = contribution.weights.scalars;
   figures.unclipped = unclipped;
+  figures.squared_norm = entering_squared_norm(plan.secure_aggregation, contribution);
   std::vector<double> scalars = figures.to_scalars(plan.privacy);
-  COVEY_ASSIGN(const auto format,
+  COVEY_ASSIGN(auto format,
                privacy::SumFormat::make(plan.secure_aggregation, plan.privacy,
                                         contribution.update.size(), scalars.size()));
+  format.least_error = error_feedback;
+  const privacy::ContributionDraw draw{plan.seed, task.round, task.client};
   const auto encode = [&] {
     return privacy::encode_contribution(format, contribution.update, contribution.weights.weight,
-                                        scalars, {plan.seed, task.round, task.client}, secrets);
+                                        scalars, draw, secrets);
   };
   COVEY_ASSIGN(auto encoded, encode());
   if (encoded.clipped > 0 && !plan.privacy.enabled()) {  // known only now, and rare
@@ -59,6 +91,9 @@ Result<TrainedUpdate> encode_for_sum(const TrainingTask& task, const Contributio
     COVEY_ASSIGN(encoded, encode());
   }
   TrainedUpdate trained;
+  if (error_feedback) {
+    COVEY_ASSIGN(trained.residual, lost_in_sum(format, contribution, encoded.packed, draw));
+  }
   trained.update = SharedBytes(std::move(encoded.packed));
   trained.packed = format.packed;
   trained.clipped_coordinates = encoded.clipped;
@@ -86,7 +121,10 @@ Result<TrainedUpdate> make_private(const TrainingTask& task, const ModelLayout& 
     contribution.weights = {.weight = 1, .scalars = {}};
   }
   if (plan.secure_aggregation.enabled()) {
-    return encode_for_sum(task, contribution, unclipped, secrets);
+    COVEY_ASSIGN(const PlanEncodings encodings, encodings_of(plan));
+    const bool error_feedback = encodings.update.error_feedback;
+    if (error_feedback) add_residual(task.residual, contribution.update);
+    return encode_for_sum(task, contribution, unclipped, error_feedback, secrets);
   }
   TrainedUpdate trained;
   trained.update = encode_fp32(contribution.update);

@@ -3,6 +3,7 @@
 
 #include "contribution.hpp"
 #include "plan_encodings.hpp"
+#include "update_encoder.hpp"
 
 namespace covey::client {
 
@@ -67,7 +68,14 @@ Result<TrainedUpdate> EchoTrainer::train(const TrainingTask& task, const Trainin
   }
 
   TrainedUpdate trained;
-  trained.update = encode(encodings.update, layout_, update.span());
+  if (const auto plain = plain_encoding(encodings.update)) {
+    trained.update = encode(*plain, layout_, update.span());
+  } else {
+    UpdateEncoder encoder;
+    COVEY_ASSIGN(auto encoded, encoder.encode(encodings.update, layout_, task, update.span()));
+    trained.update = std::move(encoded.bytes);
+    trained.residual = std::move(encoded.residual);
+  }
   trained.digest = sha256(trained.update.span());
   trained.weight = 1;
   trained.num_examples = 1;

@@ -14,21 +14,11 @@ using namespace std::chrono_literals;
 constexpr Duration kStayConnectedBelow = 30s;
 /// A waiting device checks in again this often, so that a server that died in silence is noticed.
 constexpr Duration kRecheckInterval = 5min;
-/// No retry window reaches further, whatever the server says: a mistake there must not lose the
-/// fleet.
-constexpr Duration kLongestPause = std::chrono::hours(24 * 7);
-/// The slowest link on which transfers still get anywhere, bytes per second (a poor 2G link).
-/// Silence is measured beyond the time that the bytes under way take at this rate.
-constexpr std::uint64_t kSlowestLink = 4096;
 /// Heartbeats outside these are a server's mistake.
 constexpr Duration kShortestHeartbeat = 100ms;
 constexpr Duration kLongestHeartbeat = 1h;
 /// A chunk of more than 16 MiB would hold up everything behind it on the connection.
 constexpr std::uint32_t kLargestChunk = 16 * 1024 * 1024;
-
-Duration transfer_time(std::uint64_t bytes) {
-  return std::chrono::duration_cast<Duration>(std::chrono::seconds(bytes / kSlowestLink));
-}
 
 }  // namespace
 
@@ -36,12 +26,9 @@ Participant::Participant(ParticipantOptions options)
     : options_(std::move(options)),
       draws_(options_.memory.draws),
       violations_(options_.memory.violations),
-      declines_(options_.memory.declines) {}
-
-ParticipantMemory Participant::memory() const {
-  constexpr std::uint32_t kMost = UINT8_MAX;  // far beyond what lengthens a pause
-  return {draws_, static_cast<std::uint8_t>(std::min(violations_, kMost)),
-          static_cast<std::uint8_t>(std::min(declines_, kMost))};
+      declines_(options_.memory.declines),
+      residuals_(std::exchange(options_.memory, {})) {
+  if (options_.saved) restore(std::move(*std::exchange(options_.saved, std::nullopt)));
 }
 
 std::optional<Time> Participant::idle_until() const {
@@ -49,23 +36,35 @@ std::optional<Time> Participant::idle_until() const {
   return idle ? retry_at_ : std::nullopt;
 }
 
-void Participant::start(Time /*now*/, Actions& actions) {
-  link_ = Link::kDialling;
-  actions.push_back(Connect{});
+void Participant::start(Time now, Actions& actions) {
+  const Step step{now, actions};
+  if (retry_at_ && *retry_at_ > now) {  // an earlier process was told to stay away until then
+    retry_at_ = std::min(*retry_at_, now + kLongestAbsence);
+    phase_ = Phase::kPausing;
+  } else if (may_connect()) {
+    retry_at_.reset();
+    link_ = Link::kDialling;
+    actions.push_back(Connect{});
+  }
+  if (task_ && task_->report_by && *task_->report_by <= now) task_->in_doubt = true;
+  settle(step, false);
 }
 
 void Participant::handle(Time now, Event event, Actions& actions) {
   if (phase_ == Phase::kFinished) return;
   const Step step{now, actions};
+  const std::size_t first = actions.size();
   const bool heard = std::holds_alternative<Received>(event) && link_ == Link::kUp;
   std::visit([&](auto& e) { on(step, std::move(e)); }, event);
   settle(step, heard);
+  save(step, first);
 }
 
 std::string_view Participant::phase_name() const {
   switch (phase_) {
     case Phase::kDisconnected:
-      return link_ == Link::kDialling ? "connecting" : "disconnected";
+      if (link_ == Link::kDialling) return "connecting";
+      return may_connect() ? "disconnected" : "resting";
     case Phase::kGreeting:
       return "greeting";
     case Phase::kCheckingIn:
@@ -91,9 +90,10 @@ std::string_view Participant::phase_name() const {
 // ---- connection
 
 void Participant::on(Step step, Connected) {
-  if (link_ == Link::kUp) drop_link(step);  // the host replaced the connection
-  if (phase_ == Phase::kPausing) {          // a dial that outlived its purpose
+  if (link_ == Link::kUp) drop_link(step);            // the host replaced the connection
+  if (phase_ == Phase::kPausing || !may_connect()) {  // a dial that outlived its purpose
     step.actions.push_back(Disconnect{});
+    link_ = Link::kDown;
     return;
   }
   link_ = Link::kUp;
@@ -109,14 +109,20 @@ void Participant::on(Step step, ConnectionLost event) {
   drop_link(step);
 }
 
-/// Everything that belongs to the connection ends; the task stays. Connects again after an
-/// exponential backoff with full jitter, uniform in [0, min(max, min * 2^n)] (Brooker 2015).
-void Participant::drop_link(Step step) {
+/// Everything that belongs to the connection ends; the task stays.
+void Participant::forget_connection() {
   link_ = Link::kDown;
   stale_requests_ = 0;
   progress_unanswered_ = false;
   upload_.reset();
   if (task_ && task_->download) task_->download->connection_lost();
+}
+
+/// Connects again after an exponential backoff with full jitter, uniform in [0, min(max, min *
+/// 2^n)] (Brooker 2015).
+void Participant::drop_link(Step step) {
+  if (phase_ == Phase::kDownloading || phase_ == Phase::kUploading) rate_.broke(piece_bytes());
+  forget_connection();
   constexpr std::uint32_t kMostDoublings = 30;
   const std::uint32_t doublings = std::min(std::max(failures_, violations_), kMostDoublings);
   const double ceiling =
@@ -146,28 +152,28 @@ void Participant::violation(Step step, std::string reason) {
 }
 
 void Participant::finish(Step step, bool ok, std::string reason) {
-  if (task_ && task_->stage == Stage::kTraining) step.actions.push_back(CancelTraining{});
+  const bool training = task_ && task_->stage == Stage::kTraining && task_->started;
+  if (training) step.actions.push_back(CancelTraining{});
   if (link_ != Link::kDown) step.actions.push_back(Disconnect{});
   link_ = Link::kDown;
   phase_ = Phase::kFinished;
   task_.reset();
   upload_.reset();
   model_.reset();
+  partial_.reset();
   step.actions.push_back(Finished{ok, std::move(reason)});
 }
 
 void Participant::on(Step step, StopRequested) {
-  if (working() && link_ == Link::kUp) {
+  // The next process goes on with what is saved, but for a sum, whose keys are not.
+  const bool goes_on = options_.saves_work && !(task_ && task_->aggregation);
+  if (working() && link_ == Link::kUp && !goes_on) {
     const Assignment& assignment = task_->assignment;
     step.actions.push_back(
         Send{Decline{assignment.run, assignment.round, "the device was asked to stop"}});
   }
+  options_.saves_work = false;  // what is saved stays as it is
   finish(step, true, "stop requested");
-}
-
-void Participant::on(Step step, ConditionsChanged event) {
-  options_.conditions = std::move(event.conditions);
-  if (phase_ == Phase::kWaiting) check_in(step);
 }
 
 // ---- messages
@@ -196,7 +202,7 @@ void Participant::on_message(Step step, Refusal refusal) {
   std::string reason =
       fmt::format("refused by the server ({}): {}", to_string(refusal.reason), refusal.text);
   switch (refusal.reason) {
-    case RefusalReason::kRunFinished:
+    case RefusalReason::kRunFinished:  // nothing of the work is of use any more
       return finish(step, true, std::move(reason));
     case RefusalReason::kShuttingDown:
       return break_link(step, std::move(reason));
@@ -206,6 +212,7 @@ void Participant::on_message(Step step, Refusal refusal) {
     case RefusalReason::kNotAuthorised:
       break;
   }
+  options_.saves_work = false;  // its owner may mend it
   finish(step, false, std::move(reason));
 }
 
@@ -235,20 +242,21 @@ void Participant::ignore(Step step, std::string_view message) {
 void Participant::check_in(Step step) {
   phase_ = Phase::kCheckingIn;
   retry_at_.reset();
-  step.actions.push_back(Send{CheckIn{options_.conditions}});
+  CheckIn message{options_.conditions};
+  if (model_) message.conditions.held_model = model_->digest;
+  step.actions.push_back(Send{std::move(message)});
 }
 
 void Participant::pause(Step step, RetryWindow window) {
-  const Duration shortest = std::clamp(window.delay_min, Duration::zero(), kLongestPause);
-  const Duration longest = std::clamp(window.delay_max, shortest, kLongestPause);
+  const Duration shortest = std::clamp(window.delay_min, Duration::zero(), kLongestAbsence);
+  const Duration longest = std::clamp(window.delay_max, shortest, kLongestAbsence);
   const Duration delay = shortest + from_seconds(draw() * seconds(longest - shortest));
   phase_ = Phase::kPausing;
   failures_ = 0;
   retry_at_ = step.now + delay;
-  if (delay >= kStayConnectedBelow) {
+  if (delay >= kStayConnectedBelow && link_ != Link::kDown) {
     step.actions.push_back(Disconnect{});
-    link_ = Link::kDown;
-    stale_requests_ = 0;
+    forget_connection();
   }
 }
 
@@ -271,8 +279,10 @@ void Participant::on(Step step, TimerFired) {
     retry_at_.reset();
     if (link_ == Link::kUp) return check_in(step);
     phase_ = Phase::kDisconnected;
-    link_ = Link::kDialling;
-    step.actions.push_back(Connect{});
+    if (may_connect()) {
+      link_ = Link::kDialling;
+      step.actions.push_back(Connect{});
+    }
   }
   if (due(heartbeat_at_)) send_progress(step);
   if (due(recheck_at_)) check_in(step);
@@ -281,18 +291,17 @@ void Participant::on(Step step, TimerFired) {
 /// After every event: which deadlines hold in the phase reached, and the timer for the earliest.
 void Participant::settle(Step step, bool heard) {
   if (phase_ == Phase::kFinished) return;
+  follow_conditions(step);
   const bool up = link_ == Link::kUp;
-  const bool owed = up && (phase_ == Phase::kGreeting || phase_ == Phase::kCheckingIn ||
-                           phase_ == Phase::kDownloading || phase_ == Phase::kUploading ||
-                           ((phase_ == Phase::kTraining || phase_ == Phase::kAggregating) &&
-                            progress_unanswered_));
+  const bool owed =
+      up &&
+      (phase_ == Phase::kGreeting || phase_ == Phase::kCheckingIn ||
+       phase_ == Phase::kDownloading || phase_ == Phase::kUploading ||
+       ((phase_ == Phase::kTraining || phase_ == Phase::kAggregating) && progress_unanswered_));
   if (!owed) {
     answer_by_.reset();
   } else if (heard || !answer_by_) {
-    std::uint64_t bytes = 0;
-    if (phase_ == Phase::kDownloading) bytes = piece_bytes();
-    if (phase_ == Phase::kUploading && upload_) bytes = upload_->in_flight();
-    answer_by_ = step.now + options_.answer_timeout + transfer_time(bytes);
+    answer_by_ = step.now + options_.answer_timeout + rate_.patience(bytes_under_way());
   }
   if (!up || !working()) {
     heartbeat_at_.reset();

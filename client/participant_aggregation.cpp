@@ -2,9 +2,9 @@
 
 #include <covey/client/participant.hpp>
 
-// The device's steps in a secure sum, from a finished training to its verdict. What each step computes is
-// privacy/secagg_device; here is when it happens and what survives a lost connection: everything, as long
-// as the server goes on with the same attempt.
+// The device's steps in a secure sum, from a finished training to its verdict. What each step
+// computes is privacy/secagg_device; here is when it happens and what survives a lost connection:
+// everything, as long as the server goes on with the same attempt.
 namespace covey::client {
 
 bool Participant::aggregating(const AggregationRound& round) const {
@@ -64,8 +64,9 @@ void Participant::on_message(Step step, NeighbourKeys message) {
   failures_ = 0;
   if (message.devices < options_.required_privacy.min_devices) {
     return leave_aggregation(
-        step, failed(fmt::format("the sum would be of {} devices, this device takes part in those of {}",
-                                 message.devices, options_.required_privacy.min_devices)));
+        step,
+        failed(fmt::format("the sum would be of {} devices, this device takes part in those of {}",
+                           message.devices, options_.required_privacy.min_devices)));
   }
   auto shares = task_->aggregation->take(message);
   if (!shares) return leave_aggregation(step, shares.error());
@@ -130,11 +131,12 @@ void Participant::on_message(Step step, SurvivorConfirmations message) {
   send_unmask(step, std::move(*unmask));
 }
 
-/// Two sums of one round, over devices that differ by one, would show that one's update. Only the very sum
-/// in which shares were revealed may go on. (An honest server ends the round with a sum that was unmasked,
-/// and has forgotten everything if it crashed before.)
+/// Two sums of one round, over devices that differ by one, would show that one's update. Only the
+/// very sum in which shares were revealed may go on. (An honest server ends the round with a sum
+/// that was unmasked, and has forgotten everything if it crashed before.)
 bool Participant::has_revealed(const Assignment& assignment) const {
-  if (assignment.plan.secure_aggregation.threat_model != ThreatModel::kMaliciousServer) return false;
+  if (assignment.plan.secure_aggregation.threat_model != ThreatModel::kMaliciousServer)
+    return false;
   if (!revealed_ || revealed_->first != assignment.run || revealed_->second < assignment.round) {
     return false;
   }
@@ -147,14 +149,16 @@ Result<void> Participant::private_enough(const Assignment& assignment) const {
   const SecureAggregationPlan& secure = assignment.plan.secure_aggregation;
   const RequiredPrivacy& required = options_.required_privacy;
   if (secure.threat_model < required.threat_model) {
-    return failed(fmt::format("this device takes part only in sums that are secure against a server "
-                              "that is {}; the plan says {}",
-                              to_string(required.threat_model), to_string(secure.threat_model)));
+    return failed(
+        fmt::format("this device takes part only in sums that are secure against a server "
+                    "that is {}; the plan says {}",
+                    to_string(required.threat_model), to_string(secure.threat_model)));
   }
   if (secure.enabled() && secure.corruption < required.corruption) {
-    return failed(fmt::format("the plan reckons with {:.3g} of the devices working with the server, "
-                              "this device's owner with {:.3g}",
-                              secure.corruption, required.corruption));
+    return failed(
+        fmt::format("the plan reckons with {:.3g} of the devices working with the server, "
+                    "this device's owner with {:.3g}",
+                    secure.corruption, required.corruption));
   }
   if (secure.threat_model == ThreatModel::kMaliciousServer && !options_.credentials) {
     return failed(
@@ -162,8 +166,9 @@ Result<void> Participant::private_enough(const Assignment& assignment) const {
         "(identity.key and identity.cert of its kit)");
   }
   if (has_revealed(assignment)) {
-    return failed("this device helped to unmask a sum of this round already; a second one could "
-                  "show a single update");
+    return failed(
+        "this device helped to unmask a sum of this round already; a second one could "
+        "show a single update");
   }
   return {};
 }

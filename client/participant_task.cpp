@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <covey/assert.hpp>
 #include <covey/client/participant.hpp>
+#include <covey/compressor_spec.hpp>
 #include <covey/encoding.hpp>
 #include <covey/models/engine.hpp>
 
@@ -38,13 +39,12 @@ bool Participant::is_task(RunId run, RoundNumber round) const {
   return task_ && task_->assignment.run == run && task_->assignment.round == round;
 }
 
-std::uint32_t Participant::piece_bytes() const {
-  return std::max(1u, std::min(options_.request_bytes, max_chunk_bytes_));
-}
-
 // ---- assignment
 
 void Participant::on_message(Step step, Assignment assignment) {
+  const Duration within = assignment.report_within;
+  const auto report_by =
+      within > Duration::zero() ? std::optional(step.now + within) : std::nullopt;
   if (task_ && same(task_->assignment, assignment)) {
     if (working() && task_->assignment.aggregation == assignment.aggregation) {
       return;  // crossed with a CheckIn
@@ -53,13 +53,15 @@ void Participant::on_message(Step step, Assignment assignment) {
     if (auto status = private_enough(assignment); !status) {
       return decline(step, status.error().message);
     }
-    task_->assignment.report_within = assignment.report_within;
+    task_->assignment.report_within = within;
+    task_->report_by = report_by;
     return resume_task(step);
   }
   forget_task(step);
-  if (model_ && model_->digest != assignment.model) model_.reset();
+  forget_residuals_before(assignment);
   task_.emplace();
   task_->assignment = std::move(assignment);
+  task_->report_by = report_by;
   begin_task(step);
 }
 
@@ -70,8 +72,13 @@ Result<void> Participant::acceptable(const Assignment& assignment) {
   if (!conditions.precisions.empty() && !contains(conditions.precisions, plan.precision)) {
     return failed("this device cannot train in precision \"" + plan.precision + "\"");
   }
-  if (!conditions.compressors.empty() && !contains(conditions.compressors, plan.compressor)) {
+  COVEY_ASSIGN(const CompressorSpec compressor, parse_compressor(plan.compressor));
+  if (!conditions.compressors.empty() && !supports(conditions.compressors, compressor)) {
     return failed("this device cannot encode updates with \"" + plan.compressor + "\"");
+  }
+  if (!options_.permissions.train) {
+    return failed("the owner's conditions do not allow training now: " +
+                  options_.permissions.reason);
   }
   COVEY_TRY(private_enough(assignment));
   COVEY_TRY(plan_model(plan));
@@ -83,6 +90,7 @@ Result<void> Participant::acceptable(const Assignment& assignment) {
     return failed(fmt::format("the model has {} bytes, this device takes {} at most",
                               assignment.model_size, options_.max_model_bytes));
   }
+  if (options_.check_plan) return options_.check_plan(plan);
   return {};
 }
 
@@ -106,7 +114,9 @@ Result<void> Participant::plan_model(const TrainingPlan& plan) {
 void Participant::begin_task(Step step) {
   const Assignment& assignment = task_->assignment;
   if (auto status = acceptable(assignment); !status) return decline(step, status.error().message);
-  if (model_) return begin_training(step);  // the model did not change since the last round
+  // The model may be the last round's.
+  if (model_ && model_->digest == assignment.model) return begin_training(step);
+  choose_download();
   begin_download(step);
 }
 
@@ -116,10 +126,12 @@ void Participant::resume_task(Step step) {
     case Stage::kDownloading:
       phase_ = Phase::kDownloading;
       retry_at_.reset();
-      return request_pieces(step);
+      if (task_->download) return request_pieces(step);
+      return begin_task(step);
     case Stage::kTraining:
       phase_ = Phase::kTraining;
       retry_at_.reset();
+      task_->in_doubt = false;
       return;
     case Stage::kTrained:
       return report(step);
@@ -128,8 +140,10 @@ void Participant::resume_task(Step step) {
       // The server knows and asks again: it tries an abandoned round once more. What failed then
       // may work now; if not, the growing pause bounds what it costs.
       Assignment again = std::move(task_->assignment);
+      const auto report_by = task_->report_by;
       task_.emplace();
       task_->assignment = std::move(again);
+      task_->report_by = report_by;
       return begin_task(step);
     }
   }
@@ -139,112 +153,90 @@ void Participant::decline(Step step, std::string reason) {
   const Assignment& assignment = task_->assignment;
   step.actions.push_back(
       Note{fmt::format("round {} declined: {}", value_of(assignment.round), reason)});
-  step.actions.push_back(
-      Send{Decline{assignment.run, assignment.round, reason, has_revealed(assignment)}});
+  const bool told = link_ == Link::kUp;
+  if (told) {
+    step.actions.push_back(
+        Send{Decline{assignment.run, assignment.round, reason, has_revealed(assignment)}});
+  }
   task_->stage = Stage::kDeclined;
   task_->declined = std::move(reason);
-  task_->decline_told = true;
+  task_->decline_told = told;
   if (task_->download) stale_requests_ += task_->download->outstanding();
   task_->download.reset();
-  if (!options_.keep_finished_work) model_.reset();
+  if (!options_.keep_finished_work && !options_.keep_model) model_.reset();
   constexpr std::uint32_t kMostDoublings = 20;
   const Duration longest =
       std::min(options_.backoff_max, kDeclinePause * (1 << std::min(declines_, kMostDoublings)));
   ++declines_;
-  pause(step, RetryWindow{longest / 2, longest});
+  if (told) pause(step, RetryWindow{longest / 2, longest});
 }
 
-/// The task is void; whatever was done for it goes, but for the model.
+/// The task is void; whatever was done for it goes, but for what was downloaded.
 void Participant::forget_task(Step step) {
   if (!task_) return;
-  if (task_->stage == Stage::kTraining) {
-    step.actions.push_back(CancelTraining{});
+  if (const std::string lost = what_is_lost(); !lost.empty()) {
     step.actions.push_back(
-        Note{fmt::format("training for round {} discarded", value_of(task_->assignment.round))});
+        Note{fmt::format("round {}: {}", value_of(task_->assignment.round), lost)});
   }
-  if (task_->download) stale_requests_ += task_->download->outstanding();
+  if (task_->stage == Stage::kTraining && task_->started) step.actions.push_back(CancelTraining{});
+  if (task_->download) {
+    stale_requests_ += task_->download->outstanding();
+    task_->download->connection_lost();
+    if (options_.keep_finished_work && task_->download->held() > 0)
+      partial_ = std::move(task_->download);
+  }
   task_.reset();
   upload_.reset();
+}
+
+/// What an end of the round costs, in words; "" for a task that is decided.
+std::string Participant::what_is_lost() const {
+  switch (task_->stage) {
+    case Stage::kDownloading:
+      if (!task_->download) return "the task is discarded";
+      return fmt::format("the task is discarded with {} of {} bytes downloaded",
+                         task_->download->held(), task_->download->size());
+    case Stage::kTraining:
+      return "the training at hand is discarded";
+    case Stage::kTrained:
+      if (task_->decided || !task_->trained) return "";
+      return fmt::format("the finished update is discarded undelivered ({} bytes)",
+                         task_->trained->update.size());
+    case Stage::kDeclined:
+      return "";
+  }
+  return "";
 }
 
 void Participant::drop_finished_work() {
   if (options_.keep_finished_work) return;
   task_.reset();
-  model_.reset();
-}
-
-// ---- download
-
-void Participant::begin_download(Step step) {
-  const Assignment& assignment = task_->assignment;
-  task_->stage = Stage::kDownloading;
-  task_->download.emplace(assignment.model, assignment.model_size);
-  phase_ = Phase::kDownloading;
-  retry_at_.reset();
-  request_pieces(step);
-}
-
-void Participant::request_pieces(Step step) {
-  BlobDownload& download = *task_->download;
-  if (download.complete()) return finish_download(step);
-  while (download.outstanding() + stale_requests_ < kMaxOutstandingRequests) {
-    auto request = download.next_request(piece_bytes());
-    if (!request) return;
-    step.actions.push_back(Send{*std::move(request)});
-  }
-}
-
-void Participant::on_message(Step step, BlobChunk chunk) {
-  if (stale_requests_ > 0) {
-    --stale_requests_;
-    if (phase_ == Phase::kDownloading) request_pieces(step);
-    return;
-  }
-  if (phase_ != Phase::kDownloading) return ignore(step, "a BlobChunk");
-  if (auto status = task_->download->accept(chunk); !status) {
-    return violation(step, status.error().message);
-  }
-  failures_ = 0;
-  request_pieces(step);
-}
-
-void Participant::on_message(Step step, BlobMissing missing) {
-  if (stale_requests_ > 0) {
-    --stale_requests_;
-    if (phase_ == Phase::kDownloading) request_pieces(step);
-    return;
-  }
-  if (phase_ != Phase::kDownloading || missing.blob != task_->assignment.model) {
-    return ignore(step, "BlobMissing");
-  }
-  // Requests behind the one answered are still under way; decline() counts them as stale.
-  task_->download->drop_oldest();
-  decline(step, "the server does not have model " + missing.blob.hex());
-}
-
-void Participant::finish_download(Step step) {
-  auto bytes = task_->download->finish();
-  task_->download.reset();
-  if (bytes) {
-    model_ = KeptModel{task_->assignment.model, *std::move(bytes)};
-    return begin_training(step);
-  }
-  if (task_->download_was_wrong) return decline(step, bytes.error().message);
-  task_->download_was_wrong = true;
-  step.actions.push_back(Note{bytes.error().message + "; downloading it once more"});
-  begin_download(step);
+  if (!options_.keep_model) model_.reset();
+  partial_.reset();
 }
 
 // ---- training
 
+/// It starts when the owner's conditions allow (follow_conditions).
 void Participant::begin_training(Step step) {
-  const Assignment& assignment = task_->assignment;
   task_->stage = Stage::kTraining;
+  task_->download.reset();
+  partial_.reset();
   phase_ = Phase::kTraining;
   retry_at_.reset();
-  step.actions.push_back(
-      StartTraining{TrainingTask{assignment.run, assignment.round, options_.client, assignment.plan,
-                                 model_->bytes, assignment.report_within}});
+  follow_conditions(step);
+}
+
+void Participant::start_training(Step step) {
+  const Assignment& assignment = task_->assignment;
+  task_->started = true;
+  TrainingTask training{assignment.run,         assignment.round, options_.client,
+                        assignment.plan,        model_->bytes,    assignment.report_within,
+                        residual_of(assignment)};
+  if (task_->report_by) {  // what the download took is gone
+    training.report_within = std::max(*task_->report_by - step.now, Duration(1));
+  }
+  step.actions.push_back(StartTraining{std::move(training)});
 }
 
 void Participant::on(Step step, TrainingProgress progress) {
@@ -264,9 +256,9 @@ void Participant::send_progress(Step step) {
   // A private device's steps would tell how many examples it has.
   const TrainingPlan& plan = assignment.plan;
   const bool tells = !plan.secure_aggregation.enabled() && !plan.privacy.enabled();
-  step.actions.push_back(Send{Progress{assignment.run, assignment.round,
-                                       tells ? task_->steps_done : 0,
-                                       tells ? task_->steps_total : 0}});
+  step.actions.push_back(
+      Send{Progress{assignment.run, assignment.round, tells ? task_->steps_done : 0,
+                    tells ? task_->steps_total : 0}});
 }
 
 void Participant::on_message(Step step, ProgressReply reply) {
@@ -320,6 +312,7 @@ void Participant::report(Step step) {
 void Participant::send_report(Step step) {
   const Assignment& assignment = task_->assignment;
   const TrainedUpdate& trained = *task_->trained;
+  COVEY_ASSERT(!trained.packed || task_->masked);  // else it would show what the sum is to hide
   task_->reported = true;
   Report message;
   message.run = assignment.run;
@@ -353,11 +346,17 @@ void Participant::ask_for_verdict(Step step) {
 
 void Participant::on_message(Step step, UploadGrant grant) {
   if (phase_ != Phase::kUploading) return ignore(step, "UploadGrant");
+  const std::uint64_t confirmed = upload_->confirmed(), under_way = upload_->in_flight();
   if (auto status = upload_->grant(grant); !status) {
     return violation(step, status.error().message);
   }
   failures_ = 0;
-  while (auto chunk = upload_->next_chunk(std::min(options_.request_bytes, max_chunk_bytes_))) {
+  const std::uint64_t acknowledged = std::min(upload_->confirmed() - confirmed, under_way);
+  if (acknowledged > 0) rate_.measure(acknowledged, step.now - transfer_mark_);
+  if (acknowledged > 0) rate_.came_across(std::min(options_.request_bytes, max_chunk_bytes_));
+  if (acknowledged > 0 || under_way == 0) transfer_mark_ = step.now;
+  while (auto chunk = upload_->next_chunk(piece_bytes())) {
+    traffic_.update_bytes += chunk->payload.size();
     step.actions.push_back(Send{*std::move(chunk)});
   }
 }
@@ -375,6 +374,7 @@ void Participant::on_message(Step step, ReportAccepted accepted) {
   if (last_accepted_ != round) ++rounds_accepted_;  // a server that lost the round accepts it twice
   last_accepted_ = round;
   declines_ = 0;
+  keep_residual();
   step.actions.push_back(Note{fmt::format("round {} accepted", value_of(accepted.round))});
   end_task(step, accepted.retry);
 }
@@ -383,8 +383,8 @@ void Participant::on_message(Step step, ReportRejected rejected) {
   if (!awaits_verdict(rejected.run, rejected.round)) return ignore(step, "ReportRejected");
   step.actions.push_back(Note{fmt::format("round {} rejected ({}): {}", value_of(rejected.round),
                                           to_string(rejected.reason), rejected.text)});
-  auto kept = rejected.reason == RejectReason::kServerFailed ? std::move(task_->aggregation)
-                                                             : std::nullopt;
+  auto kept =
+      rejected.reason == RejectReason::kServerFailed ? std::move(task_->aggregation) : std::nullopt;
   end_task(step, rejected.retry);
   if (task_) task_->aggregation = std::move(kept);  // in this sum it may be asked again
 }

@@ -4,19 +4,20 @@
 #include <cmath>
 #include <covey/client/trainer.hpp>
 #include <limits>
+#include <new>
 #include <utility>
 
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
+
+#include "batches.hpp"
 #include "contribution.hpp"
 #include "plan_encodings.hpp"
+#include "update_encoder.hpp"
 
 namespace covey::client {
 namespace {
-
-/// Predictions in a batch of the pass over all local examples that computes F_k(w^t), and most
-/// examples in it: large enough for efficient matrix products, small enough for the workspace of a
-/// convolutional network (tens of megabytes).
-constexpr std::size_t kEvaluationPredictions = 2048;
-constexpr std::size_t kEvaluationBatch = 256;
 
 struct LossSum {
   double sum = 0;
@@ -27,8 +28,7 @@ struct LossSum {
 struct Preparation {
   std::uint32_t epochs = 0;
   PlanEncodings encodings;
-  std::size_t batch = 0;             ///< examples of a step
-  std::size_t evaluation_batch = 0;  ///< examples evaluated together; 0: nothing is evaluated
+  Batches batches;
 };
 
 /// Where a device's examples come from, and what it makes of them.
@@ -36,6 +36,12 @@ struct LocalExamples {
   const models::DataSet& data;
   const Deviation& deviation;
 };
+
+/// Rests while training has to. False once it is cancelled.
+bool may_go_on(const TrainingControl& control) {
+  if (control.paused != nullptr) control.paused->wait(true, std::memory_order_acquire);
+  return control.cancelled == nullptr || !control.cancelled->load(std::memory_order_relaxed);
+}
 
 }  // namespace
 
@@ -53,15 +59,18 @@ struct SgdTrainer::Workbench {
   std::string strategy_name;
   strategies::Parameters strategy_parameters;
   std::unique_ptr<strategies::Strategy> strategy;
+  UpdateEncoder encoder;
 
   Result<void> use_engine(const TrainingPlan& plan);
   Result<void> use_strategy(const strategies::Registry& registry, const TrainingPlan& plan);
   void reserve(std::size_t batch, std::size_t num_examples);
+  /// Frees what is needed no more once the epochs are over.
+  void release_scratch();
 
   std::pair<std::span<const float>, std::span<const std::int32_t>> gather(
       const LocalExamples& local, std::span<const std::uint32_t> indices);
-  Result<double> initial_loss(const LocalExamples& local, std::span<const std::uint32_t> indices,
-                              std::size_t batch);
+  Result<double> initial_loss(const LocalExamples& local, const TrainingControl& control,
+                              std::span<const std::uint32_t> indices, std::size_t batch);
   Result<LossSum> run_epochs(const LocalExamples& local, const TrainingTask& task,
                              const TrainingControl& control, const Preparation& preparation);
   Result<SharedBytes> encode_update(const TrainingTask& task, Encoding encoding,
@@ -69,9 +78,10 @@ struct SgdTrainer::Workbench {
   Result<ParameterVector> update_of(const TrainingTask& task, Encoding encoding,
                                     const strategies::LocalOutcome& outcome,
                                     const Deviation& deviation);
-  Result<SharedBytes> encode_deviating(const TrainingTask& task, Encoding encoding,
-                                       const strategies::LocalOutcome& outcome,
-                                       const Deviation& deviation);
+  Result<UpdateEncoder::Encoded> encode_deviating(const TrainingTask& task,
+                                                  const CompressorSpec& compressor,
+                                                  const strategies::LocalOutcome& outcome,
+                                                  const Deviation& deviation);
 };
 
 Result<void> SgdTrainer::Workbench::use_engine(const TrainingPlan& plan) {
@@ -105,6 +115,13 @@ void SgdTrainer::Workbench::reserve(std::size_t batch, std::size_t num_examples)
   order.reserve(num_examples);
 }
 
+void SgdTrainer::Workbench::release_scratch() {
+  engine->release_scratch();
+  features = {};
+  labels = {};
+  order = {};
+}
+
 std::pair<std::span<const float>, std::span<const std::int32_t>> SgdTrainer::Workbench::gather(
     const LocalExamples& local, std::span<const std::uint32_t> indices) {
   const std::span inputs(features.data(), indices.size() * shape.example_size);
@@ -116,10 +133,12 @@ std::pair<std::span<const float>, std::span<const std::int32_t>> SgdTrainer::Wor
 
 /// F_k(w^t): mean loss of all local examples at the round's model.
 Result<double> SgdTrainer::Workbench::initial_loss(const LocalExamples& local,
+                                                   const TrainingControl& control,
                                                    std::span<const std::uint32_t> indices,
                                                    std::size_t batch) {
   models::Evaluation total;
   for (std::size_t begin = 0; begin < indices.size(); begin += batch) {
+    if (!may_go_on(control)) return failed("training was cancelled before its first step");
     const auto [inputs, targets] =
         gather(local, indices.subspan(begin, std::min(batch, indices.size() - begin)));
     const auto evaluation = engine->evaluate(inputs, targets);
@@ -149,17 +168,17 @@ Result<LossSum> SgdTrainer::Workbench::run_epochs(const LocalExamples& local,
     const bool short_of_time = control.wrap_up && control.wrap_up->load(std::memory_order_relaxed);
     if (epoch > 1 && short_of_time && plan.accept_partial_work) break;
     random.shuffle(std::span(order));
-    for (std::size_t begin = 0; begin < order.size(); begin += preparation.batch) {
-      if (control.cancelled && control.cancelled->load(std::memory_order_relaxed)) {
+    for (std::size_t begin = 0; begin < order.size(); begin += preparation.batches.training) {
+      if (!may_go_on(control)) {
         return failed(
             fmt::format("training was cancelled in epoch {}, after step {}", epoch, loss.steps));
       }
       const auto part = std::span<const std::uint32_t>(order).subspan(
-          begin, std::min(preparation.batch, order.size() - begin));
+          begin, std::min(preparation.batches.training, order.size() - begin));
       const auto [inputs, targets] = gather(local, part);
       // The rows of the next batch come from memory while this one is computed.
       local.data.prefetch(std::span<const std::uint32_t>(order).subspan(
-          begin + part.size(), std::min(preparation.batch, order.size() - begin - part.size())));
+          begin + part.size(), std::min(preparation.batches.training, order.size() - begin - part.size())));
       const double batch_loss =
           engine->train_step(inputs, targets, plan.learning_rate, proximal_mu);
       ++loss.steps;
@@ -181,7 +200,13 @@ Result<SharedBytes> SgdTrainer::Workbench::encode_update(const TrainingTask& tas
                                                          Encoding encoding,
                                                          const strategies::LocalOutcome& outcome) {
   RandomStream random(task.plan.seed, RandomPurpose::kUpdateRounding, task.round, task.client);
-  if (strategy->sends_difference()) return engine->encode_difference(encoding, random);
+  if (strategy->sends_difference()) {
+    if (encoding == Encoding::kFp32) {
+      ParameterVector difference = engine->take_difference();
+      if (difference.size() > 0) return encode_fp32(std::move(difference));
+    }
+    return engine->encode_difference(encoding, random);
+  }
   const std::size_t d = engine->layout().size();
   if (outcome.initial.size() != d || outcome.trained.size() != d) {
     return failed(
@@ -202,23 +227,34 @@ Result<ParameterVector> SgdTrainer::Workbench::update_of(const TrainingTask& tas
                                                          Encoding encoding,
                                                          const strategies::LocalOutcome& outcome,
                                                          const Deviation& deviation) {
-  COVEY_ASSIGN(const SharedBytes bytes, encode_update(task, encoding, outcome));
-  ParameterVector update(engine->layout().size());
-  COVEY_TRY(decode(encoding, engine->layout(), bytes.span(), update.span()));
+  ParameterVector update;
+  if (encoding == Encoding::kFp32 && strategy->sends_difference()) {
+    update = engine->take_difference();
+  }
+  if (update.size() == 0) {
+    COVEY_ASSIGN(const SharedBytes bytes, encode_update(task, encoding, outcome));
+    update = ParameterVector(engine->layout().size());
+    COVEY_TRY(decode(encoding, engine->layout(), bytes.span(), update.span()));
+  }
   if (deviation.update) COVEY_TRY(deviation.update(update.span()));
   return update;
 }
 
-Result<SharedBytes> SgdTrainer::Workbench::encode_deviating(const TrainingTask& task,
-                                                            Encoding encoding,
-                                                            const strategies::LocalOutcome& outcome,
-                                                            const Deviation& deviation) {
-  if (!deviation.update) return encode_update(task, encoding, outcome);
+Result<UpdateEncoder::Encoded> SgdTrainer::Workbench::encode_deviating(
+    const TrainingTask& task, const CompressorSpec& compressor,
+    const strategies::LocalOutcome& outcome, const Deviation& deviation) {
+  const auto encoding = plain_encoding(compressor);
+  if (encoding && !deviation.update) {
+    COVEY_ASSIGN(SharedBytes bytes, encode_update(task, *encoding, outcome));
+    return UpdateEncoder::Encoded{std::move(bytes), std::nullopt};
+  }
   // Int8 training keeps no weights that a difference in another encoding could be made of.
-  const Encoding plain = encoding == Encoding::kInt8 ? encoding : Encoding::kFp32;
-  COVEY_ASSIGN(const ParameterVector update, update_of(task, plain, outcome, deviation));
+  const Encoding plain = encoding == Encoding::kInt8 ? Encoding::kInt8 : Encoding::kFp32;
+  COVEY_ASSIGN(ParameterVector update, update_of(task, plain, outcome, deviation));
+  if (!encoding) return encoder.encode(compressor, engine->layout(), task, update.span());
   RandomStream random(task.plan.seed, RandomPurpose::kUpdateRounding, task.round, task.client);
-  return encode(encoding, engine->layout(), update.span(), &random);
+  return UpdateEncoder::Encoded{encode(*encoding, engine->layout(), update.span(), &random),
+                                std::nullopt};
 }
 
 namespace {
@@ -299,7 +335,30 @@ std::unique_ptr<privacy::SecretSource> system_secrets_for(RoundNumber, ClientId)
   return privacy::system_secrets();
 }
 
+void SgdTrainer::release() {
+  auto make_engine = std::move(workbench_->make_engine);
+  workbench_ = std::make_unique<Workbench>();
+  workbench_->make_engine = std::move(make_engine);
+#if defined(__GLIBC__)
+  malloc_trim(0);  // else what lies below the last block in use stays with the process
+#endif
+}
+
 Result<TrainedUpdate> SgdTrainer::train(const TrainingTask& task, const TrainingControl& control) {
+  try {
+    auto trained = train_to_the_end(task, control);
+    if (frees_) release();
+    return trained;
+  } catch (const std::bad_alloc&) {
+    release();
+    return failed(fmt::format(
+        "training this model of {:.1f} MiB in batches of {} takes more memory than this device gives",
+        static_cast<double>(task.model.size()) / (1 << 20), task.plan.batch_size));
+  }
+}
+
+Result<TrainedUpdate> SgdTrainer::train_to_the_end(const TrainingTask& task,
+                                                   const TrainingControl& control) {
   const TrainingPlan& plan = task.plan;
   Workbench& bench = *workbench_;
   Preparation preparation;
@@ -311,22 +370,17 @@ Result<TrainedUpdate> SgdTrainer::train(const TrainingTask& task, const Training
   COVEY_TRY(bench.use_strategy(registry_, plan));
 
   const std::size_t n = indices_.size();
-  preparation.batch = plan.batch_size == 0 ? n : std::min<std::size_t>(plan.batch_size, n);
-  COVEY_TRY(bench.engine->check_training(plan.optimizer, preparation.batch));
-  if (bench.strategy->local_rule().needs_initial_loss) {
-    const std::size_t efficient = std::clamp<std::size_t>(
-        kEvaluationPredictions / bench.shape.labels_per_example, 1, kEvaluationBatch);
-    preparation.evaluation_batch = std::max(preparation.batch, std::min(efficient, n));
-  }
-  bench.reserve(std::max(preparation.batch, preparation.evaluation_batch), n);
+  preparation.batches = batches_of(plan, *bench.strategy, n, bench.shape.labels_per_example);
+  COVEY_TRY(bench.engine->check_training(plan.optimizer, preparation.batches.training));
+  bench.reserve(preparation.batches.largest(), n);
   bench.order.assign(indices_.begin(), indices_.end());
-  COVEY_TRY(bench.engine->load(task.model.span()));
+  COVEY_TRY(bench.engine->load_shared(task.model));
 
   const LocalExamples local{*data_, deviation_};
   strategies::LocalOutcome outcome;
-  if (preparation.evaluation_batch > 0) {
+  if (preparation.batches.evaluation > 0) {
     COVEY_ASSIGN(outcome.initial_loss,
-                 bench.initial_loss(local, indices_, preparation.evaluation_batch));
+                 bench.initial_loss(local, control, indices_, preparation.batches.evaluation));
   }
   COVEY_ASSIGN(const LossSum loss, bench.run_epochs(local, task, control, preparation));
   if (!bench.engine->finite()) {
@@ -344,8 +398,8 @@ Result<TrainedUpdate> SgdTrainer::train(const TrainingTask& task, const Training
   COVEY_ASSIGN(auto contribution, bench.strategy->weigh(outcome));
   COVEY_TRY(check_contribution(contribution, *bench.strategy));
 
+  if (frees_) bench.release_scratch();
   const double train_loss = loss.sum / loss.steps;
-  const Encoding encoding = preparation.encodings.update;
   if (needs_privacy(plan)) {
     COVEY_ASSIGN(ParameterVector update,
                  bench.update_of(task, Encoding::kFp32, outcome, deviation_));
@@ -355,7 +409,10 @@ Result<TrainedUpdate> SgdTrainer::train(const TrainingTask& task, const Training
                         *secrets);
   }
   TrainedUpdate trained;
-  COVEY_ASSIGN(trained.update, bench.encode_deviating(task, encoding, outcome, deviation_));
+  COVEY_ASSIGN(auto encoded, bench.encode_deviating(task, preparation.encodings.update, outcome,
+                                                    deviation_));
+  trained.update = std::move(encoded.bytes);
+  trained.residual = std::move(encoded.residual);
   trained.digest = trained.update.digest();
   trained.weight = contribution.weight;
   trained.scalars = std::move(contribution.scalars);

@@ -16,6 +16,19 @@ constexpr std::uint32_t kSmallestPiece = 4 * 1024;
 BlobDownload::BlobDownload(const Digest& blob, std::uint64_t size)
     : blob_(blob), size_(size), shortest_answer_(UINT32_MAX) {}
 
+BlobDownload::BlobDownload(const Digest& blob, std::uint64_t size, SharedBytes held)
+    : BlobDownload(blob, size) {
+  COVEY_ASSERT(held.size() <= size);
+  held_ = requested_ = held.size();
+  if (held_ == size_) {
+    whole_ = std::move(held);
+  } else if (held_ > 0) {
+    assembled_.reserve(size_);
+    assembled_.assign(held.span().begin(), held.span().end());
+    hash_.emplace().update(assembled_);
+  }
+}
+
 std::optional<BlobRequest> BlobDownload::next_request(std::uint32_t piece_bytes) {
   if (count_ == kMaxOutstandingRequests || requested_ == size_) return std::nullopt;
   const std::uint64_t piece = std::min(piece_bytes, std::max(shortest_answer_, kSmallestPiece));

@@ -119,3 +119,5 @@ foreach(module covey_torch_module covey_mpi_module)
     install(TARGETS ${module} LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/covey)
   endif()
 endforeach()
+
+include(debian)

@@ -35,6 +35,8 @@ constexpr Named kNames[] = {
 constexpr std::string_view kErrorFeedback = "error-feedback";
 constexpr std::string_view kZstd = "zstd";
 constexpr double kDefaultStep = 0.5;  // Mitchell et al. 2022
+/// Rounding to nearest loses at most STEP^2 / 4 of an update's squares: all of them from 2 on.
+constexpr double kStepWithErrorFeedback = 2;
 
 bool is_sparse(CompressorKind kind) {
   return kind == CompressorKind::kTopK || kind == CompressorKind::kRandomK;
@@ -127,6 +129,12 @@ Result<CompressorSpec> parse_compressor(std::string_view text) {
     }
   }
   if (spec.kind == CompressorKind::kFp32) spec.error_feedback = false;  // nothing is lost
+  if (spec.kind == CompressorKind::kRateDistortion && spec.error_feedback &&
+      spec.parameter >= kStepWithErrorFeedback) {
+    return invalid_argument(fmt::format(
+        "compressor \"{}\": with error feedback the step must be below {}, or values of equal "
+        "magnitude would never be sent", whole, kStepWithErrorFeedback));
+  }
   return spec;
 }
 

@@ -89,6 +89,20 @@ std::optional<Encoding> encoding_named(std::string_view name) {
   return std::nullopt;
 }
 
+std::optional<Encoding> plain_encoding(const CompressorSpec& spec) {
+  if (spec.error_feedback || spec.zstd) return std::nullopt;
+  switch (spec.kind) {
+    case CompressorKind::kFp32:
+      return Encoding::kFp32;
+    case CompressorKind::kBf16:
+      return Encoding::kBf16;
+    case CompressorKind::kInt8:
+      return Encoding::kInt8;
+    default:
+      return std::nullopt;
+  }
+}
+
 std::string_view to_string(Encoding encoding) {
   switch (encoding) {
     case Encoding::kFp32:

@@ -37,6 +37,12 @@ SharedBytes encode_fp32(std::span<const float> values) {
   return SharedBytes(std::vector<std::byte>(bytes.begin(), bytes.end()));
 }
 
+SharedBytes encode_fp32(ParameterVector values) {
+  auto owner = std::make_shared<const ParameterVector>(std::move(values));
+  const auto bytes = std::as_bytes(owner->span());
+  return SharedBytes::whole(std::move(owner), bytes);
+}
+
 Result<void> decode_fp32(std::span<const std::byte> bytes, std::span<float> out) {
   if (bytes.size() != out.size_bytes()) {
     return malformed(std::to_string(bytes.size()) + " bytes where " + std::to_string(out.size()) +

@@ -131,6 +131,13 @@ std::optional<KeyProblem> compressor_problem(const RunConfig& config) {
   return precision_problem(config, names);
 }
 
+Result<void> check_compressors(const RunConfig& config) {
+  if (const auto problem = compressor_problem(config)) {
+    return invalid_argument(problem->key + ": " + problem->sentence);
+  }
+  return {};
+}
+
 SumEncoding sum_encoding_of(const RunConfig& config) {
   const SecureAggregationConfig& sums = config.secure_aggregation;
   SumEncoding encoding{sums.bits, sums.rotation, 1, false, false};

@@ -34,6 +34,11 @@ std::optional<KeyProblem> privacy_problem(const RunConfig& config) {
   return std::nullopt;
 }
 
+bool adapts_clip(const RunConfig& config) {
+  if (config.secure_aggregation.mode == "off" || config.privacy.mechanism != "none") return false;
+  return config.secure_aggregation.adaptive_clip || sum_encoding_of(config).sets_bits;
+}
+
 Result<SecureAggregationPlan> secure_aggregation_plan_of(const RunConfig& config,
                                                          std::uint32_t max_devices) {
   const SecureAggregationConfig& from = config.secure_aggregation;
@@ -42,9 +47,7 @@ Result<SecureAggregationPlan> secure_aggregation_plan_of(const RunConfig& config
   if (auto problem = privacy_problem(config)) {
     return invalid_argument(problem->key + ": " + problem->sentence);
   }
-  if (auto problem = compressor_problem(config)) {
-    return invalid_argument(problem->key + ": " + problem->sentence);
-  }
+  COVEY_TRY(check_compressors(config));
   const bool is_private = config.privacy.mechanism != "none";
   const SumEncoding encoding = sum_encoding_of(config);
   return SecureAggregationPlan{.threat_model = threat_model,

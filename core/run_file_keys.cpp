@@ -95,6 +95,7 @@ constexpr double kMaxSumBits = 24;
 constexpr double kMaxClipLearningRate = 10;
 constexpr double kMinFrameBytes = 2048;
 constexpr double kMinChunkBytes = 1024;
+constexpr double kMaxModelHistory = 64;  // models and as many differences in memory
 constexpr double kMaxFrameBytes = 1 << 30;
 
 std::vector<std::string_view> preset_choices() {
@@ -247,6 +248,7 @@ std::vector<RunKey> privacy_keys() {
       choice(kSums, "graph", COVEY_AT(secure_aggregation.graph), {"auto", "complete"}),
       count(kSums, "bits", COVEY_AT(secure_aggregation.bits), kMinSumBits, kMaxSumBits),
       positive(number(kSums, "clip", COVEY_AT(secure_aggregation.clip))),
+      flag(kSums, "adaptive-clip", COVEY_AT(secure_aggregation.adaptive_clip)),
       positive(number(kSums, "max-weight", COVEY_AT(secure_aggregation.max_weight))),
       flag(kSums, "rotation", COVEY_AT(secure_aggregation.rotation)),
       below_high(number(kSums, "dropout", COVEY_AT(secure_aggregation.dropout), 0, 1)),
@@ -323,6 +325,7 @@ std::vector<RunKey> fleet_keys() {
              {"training", "sharing", "masking", "unmasking", "any"}),
       number("fleet", "stragglers", COVEY_AT(fleet.stragglers), 0, 1),
       flag("fleet", "codec", COVEY_AT(fleet.codec)),
+      flag("fleet", "keep-model", COVEY_AT(fleet.keep_model)),
   };
   keys.insert(keys.end(), others.begin(), others.end());
   return keys;
@@ -366,6 +369,8 @@ std::vector<RunKey> server_keys() {
       count("server", "chunk-bytes", COVEY_AT(server.chunk_bytes), kMinChunkBytes, kMaxFrameBytes),
       count("server", "max-connections", COVEY_AT(server.max_connections), 1),
       count("server", "keep-snapshots", COVEY_AT(server.keep_snapshots), 1),
+      count("server", "model-history", COVEY_AT(server.model_history), 0, kMaxModelHistory),
+      text("server", "model-compressor", COVEY_AT(server.model_compressor), 1),
   };
 }
 

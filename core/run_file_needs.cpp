@@ -38,6 +38,12 @@ std::string_view unmet_sum_need(std::string_view name, const RunConfig& config) 
   if (name == "bits" && sum_encoding_of(config).sets_bits) {
     return "a client.compressor that leaves the bits open (auto, fp32, random-k)";
   }
+  if (name == "adaptive-clip" && config.privacy.mechanism != "none") {
+    return "privacy.mechanism = \"none\": noise is counted on one lattice for the whole run";
+  }
+  if (name == "adaptive-clip" && sum_encoding_of(config).sets_bits) {
+    return "a client.compressor that leaves the bits open: few bits always adapt";
+  }
   if (name == "rotation" && sum_encoding_of(config).sets_rotation) {
     return "a client.compressor that does not rotate anyway, as eden does";
   }
@@ -147,6 +153,11 @@ std::string_view unmet_need(const RunKey& key, const RunConfig& config) {
   if (key.table == "asynchronous") return unmet_asynchronous_need(key.name, config.asynchronous);
   if (key.table == "fleet") return unmet_fleet_need(key.name, config);
   if (key.table == "attack") return unmet_attack_need(key.name, config.attack);
+  if (key.table == "server" && key.name == "model-history") {
+    return config.server.model_compressor == "off"
+               ? ""
+               : "server.model-compressor = \"off\": its steps take the place of differences";
+  }
   if (key.table == "faults" && key.name != "seed") {
     return config.faults.seed == 0 ? "a faults.seed above 0: without it nothing goes wrong" : "";
   }

@@ -42,8 +42,12 @@ Result<void> Int8Engine::check_training(const OptimizerSpec& optimizer, std::siz
 }
 
 Result<void> Int8Engine::load(std::span<const std::byte> model) {
-  COVEY_TRY(network_.load(trained_, model));
-  initial_.assign(model.begin(), model.end());
+  return load_shared(SharedBytes(std::vector<std::byte>(model.begin(), model.end())));
+}
+
+Result<void> Int8Engine::load_shared(const SharedBytes& model) {
+  COVEY_TRY(network_.load(trained_, model.span()));
+  initial_ = model;
   anchor_loaded_ = false;
   return {};
 }
@@ -58,7 +62,7 @@ double Int8Engine::train_step(std::span<const float> inputs, std::span<const std
   COVEY_ASSERT(workspace_.has_value());
   if (proximal_mu > 0 && !anchor_loaded_) {
     if (!anchor_) anchor_.emplace(network_);
-    const auto loaded = network_.load(*anchor_, initial_);
+    const auto loaded = network_.load(*anchor_, initial_.span());
     COVEY_ASSERT(loaded.ok());  // it was when it came
     anchor_loaded_ = true;
   }
@@ -80,7 +84,7 @@ Evaluation Int8Engine::evaluate(std::span<const float> inputs,
 bool Int8Engine::finite() const { return std::isfinite(difference_squared_norm()); }
 
 double Int8Engine::difference_squared_norm() const {
-  return network_.difference_squared_norm(trained_, initial_);
+  return network_.difference_squared_norm(trained_, initial_.span());
 }
 
 Result<SharedBytes> Int8Engine::encode_difference(Encoding encoding, RandomStream) const {
@@ -88,7 +92,14 @@ Result<SharedBytes> Int8Engine::encode_difference(Encoding encoding, RandomStrea
     return failed("the update of int8 training travels as int8, not as " +
                   std::string(to_string(encoding)));
   }
-  return network_.encode_difference(trained_, initial_);
+  return network_.encode_difference(trained_, initial_.span());
+}
+
+void Int8Engine::release_scratch() {
+  workspace_.reset();
+  max_batch_ = 0;
+  anchor_.reset();
+  anchor_loaded_ = false;
 }
 
 std::size_t Int8Engine::bytes() const {

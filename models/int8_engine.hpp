@@ -21,6 +21,7 @@ class Int8Engine final : public Engine {
   Result<void> check_training(const OptimizerSpec& optimizer, std::size_t batch) const override;
 
   Result<void> load(std::span<const std::byte> model) override;
+  Result<void> load_shared(const SharedBytes& model) override;
   void begin_training(const OptimizerSpec& optimizer, RandomStream random) override;
   double train_step(std::span<const float> inputs, std::span<const std::int32_t> labels,
                     float learning_rate, float proximal_mu) override;
@@ -31,13 +32,14 @@ class Int8Engine final : public Engine {
   /// Whole steps of the model's own scales: nothing is rounded, so `random` is not drawn from.
   Result<SharedBytes> encode_difference(Encoding encoding, RandomStream random) const override;
 
+  void release_scratch() override;
   std::size_t bytes() const override;
 
  private:
   Int8Network network_;
   std::size_t max_batch_ = 0;
   std::optional<Int8Workspace> workspace_;
-  std::vector<std::byte> initial_;                        ///< w^t, an int8 blob
+  SharedBytes initial_;                                   ///< w^t, an int8 blob
   Int8Parameters trained_;                                ///< w
   std::optional<Int8Parameters> anchor_;                  ///< w^t, once a step had a proximal term
   bool anchor_loaded_ = false;                            ///< anchor_ holds this round's

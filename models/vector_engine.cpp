@@ -5,6 +5,7 @@
 #include <bit>
 #include <covey/assert.hpp>
 #include <numeric>
+#include <utility>
 
 #include "workspace.hpp"
 
@@ -26,9 +27,7 @@ bool all_finite(std::span<const float> values) {
 }  // namespace
 
 VectorEngine::VectorEngine(Network network)
-    : network_(std::move(network)),
-      initial_(network_.num_parameters()),
-      trained_(network_.num_parameters()) {}
+    : network_(std::move(network)), trained_(network_.num_parameters()) {}
 
 DataShape VectorEngine::data_shape() const {
   return {.example_size = network_.inputs(),
@@ -59,9 +58,28 @@ void VectorEngine::need(bool training, bool keeps_gradient) {
 }
 
 Result<void> VectorEngine::load(std::span<const std::byte> model) {
-  COVEY_TRY(decode_fp32(model, initial_.span()));
-  std::ranges::copy(initial_.span(), trained_.data());
+  if (own_initial_.size() == 0) own_initial_ = ParameterVector(network_.num_parameters());
+  COVEY_TRY(decode_fp32(model, own_initial_.span()));
+  shared_initial_ = {};
+  start_from(own_initial_.span());
   return {};
+}
+
+Result<void> VectorEngine::load_shared(const SharedBytes& model) {
+  const bool aligned = reinterpret_cast<std::uintptr_t>(model.data()) % alignof(float) == 0;
+  const std::size_t d = network_.num_parameters();
+  if (!aligned || d == 0 || model.size() != d * sizeof(float)) return load(model.span());
+  shared_initial_ = model;
+  own_initial_ = {};
+  // Wire and memory are both little-endian (parameter_vector.cpp).
+  start_from({reinterpret_cast<const float*>(model.data()), d});
+  return {};
+}
+
+void VectorEngine::start_from(std::span<const float> initial) {
+  initial_ = initial;
+  if (trained_.size() != initial.size()) trained_ = ParameterVector(initial.size());
+  std::ranges::copy(initial, trained_.data());
 }
 
 void VectorEngine::begin_training(const OptimizerSpec& optimizer, RandomStream random) {
@@ -94,7 +112,7 @@ double VectorEngine::step_at(std::span<const float> evaluated_at, std::span<cons
   step.evaluated_at = evaluated_at;
   step.learning_rate = learning_rate;
   step.proximal_mu = proximal_mu;
-  step.anchor = initial_.span();
+  step.anchor = initial_;
   step.optimizer = optimizer_ ? &*optimizer_ : nullptr;
   step.random_key = random_.next_u64();
   return network_.train_step(workspace(), inputs, labels, trained_.span(), step);
@@ -125,12 +143,21 @@ double VectorEngine::difference_squared_norm() const {
 }
 
 Result<SharedBytes> VectorEngine::encode_difference(Encoding encoding, RandomStream random) const {
-  return covey::encode_difference(encoding, network_.layout(), trained_.span(), initial_.span(),
-                                  &random);
+  return covey::encode_difference(encoding, network_.layout(), trained_.span(), initial_, &random);
+}
+
+ParameterVector VectorEngine::take_difference() {
+  for (std::size_t i = 0; i < trained_.size(); ++i) trained_[i] -= initial_[i];
+  return std::exchange(trained_, {});
+}
+
+void VectorEngine::release_scratch() {
+  workspace_.reset();
+  optimizer_.reset();
 }
 
 std::size_t VectorEngine::bytes() const {
-  return (initial_.size() + trained_.size()) * sizeof(float) +
+  return (own_initial_.size() + trained_.size()) * sizeof(float) +
          (workspace_ ? workspace_->bytes() : 0) + (optimizer_ ? optimizer_->bytes() : 0);
 }
 

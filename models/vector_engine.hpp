@@ -6,8 +6,8 @@
 
 namespace covey::models {
 
-/// Trains in fp32: w^t, w and the optimiser's state are all it keeps of a model's size, beside the
-/// workspace. One thread at a time.
+/// Trains in fp32: w^t (or a share of the bytes it came in), w and the optimiser's state are all it
+/// keeps of a model's size, beside the workspace. One thread at a time.
 class VectorEngine : public Engine {
  public:
   explicit VectorEngine(Network network);
@@ -19,6 +19,7 @@ class VectorEngine : public Engine {
   std::size_t max_batch() const override { return options_.max_batch; }
 
   Result<void> load(std::span<const std::byte> model) override;
+  Result<void> load_shared(const SharedBytes& model) override;
   void begin_training(const OptimizerSpec& optimizer, RandomStream random) override;
   double train_step(std::span<const float> inputs, std::span<const std::int32_t> labels,
                     float learning_rate, float proximal_mu) override;
@@ -27,7 +28,9 @@ class VectorEngine : public Engine {
   bool finite() const override;
   double difference_squared_norm() const override;
   Result<SharedBytes> encode_difference(Encoding encoding, RandomStream random) const override;
-  std::span<const float> initial() const override { return initial_.span(); }
+  ParameterVector take_difference() override;
+  void release_scratch() override;
+  std::span<const float> initial() const override { return initial_; }
   std::span<const float> trained() const override { return trained_.span(); }
 
   std::size_t bytes() const override;
@@ -41,14 +44,17 @@ class VectorEngine : public Engine {
                  std::span<const std::int32_t> labels, float learning_rate, float proximal_mu);
 
  private:
+  void start_from(std::span<const float> initial);
   void need(bool training, bool keeps_gradient);
 
   Network network_;
   WorkspaceOptions options_{.max_batch = 0, .training = false};
   std::optional<Workspace> workspace_;  ///< by options_; made when it is first needed
   std::optional<Optimizer> optimizer_;  ///< none: plain SGD
-  ParameterVector initial_;             ///< w^t, R^d
-  ParameterVector trained_;             ///< w, R^d
+  std::span<const float> initial_;      ///< w^t, R^d: of one of the next two
+  ParameterVector own_initial_;
+  SharedBytes shared_initial_;
+  ParameterVector trained_;                               ///< w, R^d
   RandomStream random_{0, RandomPurpose::kTrainingStep};  ///< a key for each step
 };
 

@@ -12,7 +12,8 @@ namespace {
 /// takes no more.
 constexpr std::size_t kMaxFloats = std::size_t{8} << 20;
 
-/// The whole batch, or as many examples as fit kMaxFloats; statistics over a batch need it whole.
+}  // namespace
+
 MemoryPlan plan_memory(const NetworkPlan& plan, std::size_t max_batch, bool training) {
   MemoryPlan memory = MemoryPlan::make(plan, max_batch, training);
   if (memory.floats <= kMaxFloats || (training && plan.needs_whole_batch())) return memory;
@@ -21,8 +22,6 @@ MemoryPlan plan_memory(const NetworkPlan& plan, std::size_t max_batch, bool trai
   const std::size_t chunk = std::clamp<std::size_t>(kMaxFloats / per_example, 1, max_batch);
   return MemoryPlan::make(plan, chunk, training);
 }
-
-}  // namespace
 
 Result<void> check_step_memory(const NetworkPlan& plan, std::size_t batch) {
   constexpr std::size_t kMaxStepBytes = std::size_t{1} << 30;

@@ -8,6 +8,9 @@
 
 namespace covey::models {
 
+/// The whole batch, or as many examples as fit 32 MiB; statistics over a batch need it whole.
+MemoryPlan plan_memory(const NetworkPlan& plan, std::size_t max_batch, bool training);
+
 /// Error where a step on `batch` examples takes more than kMaxStepBytes: the description and the batch
 /// come from a server.
 Result<void> check_step_memory(const NetworkPlan& plan, std::size_t batch);

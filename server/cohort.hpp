@@ -50,6 +50,7 @@ struct Member {
   std::shared_ptr<const ModelVersion> version;
   MemberState state = MemberState::kWorking;
   std::uint32_t variant = 0;  ///< of the plan that it was sent: a number of PlanVariants
+  std::uint32_t compressor = 0;  ///< that it was asked for: a number of the plan's
   Time assigned{};
   Time last_heard{};
   std::optional<ConnectionId> connection;  ///< live, and the device holds the task on it

@@ -74,31 +74,27 @@ Result<void> check_class(const ClientClassConfig& config, const RunConfig& run,
   return {};
 }
 
-/// precision and compressor; updates in "auto" come as the precision keeps its weights.
-Result<void> set_encodings(const ClientClassConfig& config, const RunConfig& run,
+/// What precision says of the model as it is sent; what a class's own leaves of the run's compressors.
+Result<void> set_precision(const ClientClassConfig& config, const RunConfig& run,
                            PlanVariant& variant) {
   variant.precision = config.precision.value_or(run.client.precision);
-  RunConfig of_class = run;
-  of_class.client.precision = variant.precision;
-  variant.compressor = compressor_of(of_class);
   const auto sent = model_encoding(variant.precision);
   if (!sent.ok()) return class_error(config, "precision", sent.error().message);
   variant.sent = *sent;
-  const auto update = encoding_named(variant.compressor);
-  if (!update) {
-    return class_error(config, "precision",
-                       fmt::format("there is no compressor \"{}\"", variant.compressor));
+  return {};
+}
+
+/// Behind set_network: what an update may take depends on the network.
+Result<void> set_compressors(const ClientClassConfig& config, const RunConfig& run,
+                             PlanVariant& variant) {
+  RunConfig of_class = run;
+  of_class.client.precision = variant.precision;
+  if (const auto problem = check_compressors(of_class); !problem.ok()) {
+    return class_error(config, "precision", problem.error().message);
   }
-  variant.update = *update;
-  of_class.client.compressor = "auto";
-  const bool narrow = variant.precision == "int8" || variant.precision == "bf16";
-  if (narrow && config.precision && variant.compressor != compressor_of(of_class)) {
-    return class_error(
-        config, "precision",
-        fmt::format("\"{}\" holds no weights that client.compressor = \"{}\" could be "
-                    "made from; leave that at \"auto\"",
-                    variant.precision, variant.compressor));
-  }
+  auto offered = offer_compressors(compressors_of(of_class), variant.layout);
+  if (!offered.ok()) return class_error(config, "", offered.error().message);
+  variant.compressors = std::move(*offered);
   return {};
 }
 
@@ -138,7 +134,6 @@ PlanVariant of_run(const TrainingPlan& plan, const ModelLayout& layout) {
   variant.local_epochs = plan.local_epochs;
   variant.batch_size = plan.batch_size;
   variant.precision = plan.precision;
-  variant.compressor = plan.compressor;
   variant.layout = layout;
   return variant;
 }
@@ -151,7 +146,6 @@ TrainingPlan PlanVariant::plan_of(const TrainingPlan& round_plan) const {
   plan.local_epochs = local_epochs;
   plan.batch_size = batch_size;
   plan.precision = precision;
-  plan.compressor = compressor;
   return plan;
 }
 
@@ -172,7 +166,7 @@ Result<PlanVariants> PlanVariants::make(const RunConfig& config, const TrainingP
   PlanVariants variants;
   PlanVariant base = of_run(plan, layout);
   COVEY_ASSIGN(base.sent, model_encoding(plan.precision));
-  if (const auto update = encoding_named(plan.compressor)) base.update = *update;
+  COVEY_ASSIGN(base.compressors, offer_compressors(compressors_of(config), layout));
   variants.variants_.push_back(base);
   for (const ClientClassConfig& of_class : config.client.classes) {
     if (of_class.name.empty() || variants.number_of(of_class.name) != 0) {
@@ -183,8 +177,9 @@ Result<PlanVariants> PlanVariants::make(const RunConfig& config, const TrainingP
     variant.device_class = of_class.name;
     variant.local_epochs = of_class.local_epochs.value_or(base.local_epochs);
     variant.batch_size = of_class.batch_size.value_or(base.batch_size);
-    COVEY_TRY(set_encodings(of_class, config, variant));
+    COVEY_TRY(set_precision(of_class, config, variant));
     COVEY_TRY(set_network(of_class, plan, layout, variant));
+    COVEY_TRY(set_compressors(of_class, config, variant));
     variants.variants_.push_back(std::move(variant));
   }
   return variants;

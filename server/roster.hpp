@@ -21,6 +21,8 @@ struct Connection {
   ClientId client{};
   Role role = Role::kDevice;
   std::uint32_t variant = 0;             ///< of the plan that a device of its class is sent
+  std::uint32_t compressor = 0;          ///< that it is asked for: a number of the plan's
+  std::optional<Digest> held_model;      ///< as it said at its last check-in
   bool greeted = false;                  ///< a Hello was answered with Welcome
   std::size_t pool_index = kNotWaiting;  ///< its place among the waiting, or those who rest
   bool resting = false;                  ///< waits, but may not be drawn yet

@@ -104,6 +104,7 @@ RoundCoordinator::State::State(CoordinatorOptions options_in, RunState state_in)
   last_accuracy = metrics.accuracy;
   last_loss = metrics.loss;
   privacy = std::move(state_in.privacy);
+  sum_clip = state_in.sum_clip;
 }
 
 RoundCoordinator::RoundCoordinator(CoordinatorOptions options, RunState state)
@@ -235,6 +236,7 @@ void RoundCoordinator::State::configure(Time now, Actions& actions) {
     COVEY_ASSERT(connection != nullptr);  // the pool holds live connections only
     roster.leave_pool(*connection);
     member.variant = connection->variant;
+    member.compressor = connection->compressor;
     assign(now, member, *connection, actions);
   }
   phase = Phase::kReporting;
@@ -247,6 +249,7 @@ void RoundCoordinator::State::new_version() {
   round_plan.learning_rate =
       static_cast<float>(learning_rate_of(options.config, value_of(round())));  // by its schedule
   if (privacy) round_plan.privacy = privacy->plan;
+  if (sum_clip) round_plan.secure_aggregation.clip = *sum_clip;
   auto made = std::make_shared<ModelVersion>(ModelVersion{round(), model, sent_digest, round_plan});
   // Old versions stay for those who work on them: no more of them than is needed.
   if (asynchronous() && !options.needs_base) made->model.parameters = {};

@@ -114,6 +114,7 @@ void RoundCoordinator::State::hand_out(Time now, Actions& actions) {
     member.ticket = buffer.next_ticket++;
     member.deadline = now + times.round_deadline;
     member.variant = connection.variant;
+    member.compressor = connection.compressor;
     back_to_work(member);
     assign(now, member, connection, actions);
   }

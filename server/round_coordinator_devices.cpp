@@ -133,6 +133,7 @@ void RoundCoordinator::State::on_message(Time now, Connection& connection, Check
   if (options.variants) {
     connection.variant = options.variants->number_of(message.conditions.device_class);
   }
+  connection.held_model = message.conditions.held_model;
   if (Member* member = cohort.find(connection.client)) {
     // Whatever the device was doing on this connection, it has put it down.
     withdraw(*member);
@@ -154,6 +155,8 @@ void RoundCoordinator::State::on_message(Time now, Connection& connection, Check
     send(connection.id, RetryLater{times.busy, *reason}, actions);
     return;
   }
+  connection.compressor =
+      choose_compressor(compressors(connection.variant), conditions.compressors).value();
   const std::size_t waiting = roster.pool_size() + roster.resting();
   if (!connection.waiting() && waiting >= options.config.selection.max_waiting) {
     ++turned_away;
@@ -172,30 +175,60 @@ void RoundCoordinator::State::assign(Time now, Member& member, Connection& conne
   const std::optional<Time> until = asynchronous() ? std::optional(member.deadline) : deadline;
   const Duration left = until ? std::max(*until - now, Duration(0)) : Duration(0);
   const SharedBytes& blob = task.model.sent_to(member.variant);
-  send(connection.id,
-       Assignment{run, member.round,
-                  member.variant == 0 ? task.plan : (*options.variants)[member.variant].plan_of(task.plan),
-                  blob.digest(), blob.size(), left, aggregation},
-       actions);
+  Assignment assignment{run,         member.round, plan_for(member), blob.digest(),
+                        blob.size(), left,         aggregation};
+  for (const ModelDifference& difference : task.model.differences) {
+    if (difference.model == assignment.model && difference.delta.base == connection.held_model) {
+      assignment.delta = difference.delta;
+    }
+  }
+  send(connection.id, std::move(assignment), actions);
 }
 
-std::optional<std::string> RoundCoordinator::State::ineligible(
-    const DeviceConditions& conditions, std::uint32_t variant) const {
+/// What this device may ask for: its model, or a difference that leads to it; null: nothing else.
+const SharedBytes* RoundCoordinator::State::blob_for(const Member& member,
+                                                     const Digest& digest) const {
+  const EncodedModel& given = member.version->model;
+  const SharedBytes& sent = given.sent_to(member.variant);
+  if (sent.digest() == digest) return &sent;
+  for (const ModelDifference& difference : given.differences) {
+    if (difference.delta.blob == digest && difference.model == sent.digest()) {
+      return &difference.bytes;
+    }
+  }
+  return nullptr;
+}
+
+/// As this device is sent it: of its class, with the compressor that was chosen for it.
+TrainingPlan RoundCoordinator::State::plan_for(const Member& member) const {
+  const TrainingPlan& plan = member.version->plan;
+  TrainingPlan sent =
+      member.variant == 0 ? plan : (*options.variants)[member.variant].plan_of(plan);
+  sent.compressor = compressors(member.variant)[member.compressor].name;
+  return sent;
+}
+
+std::optional<std::string> RoundCoordinator::State::ineligible(const DeviceConditions& conditions,
+                                                               std::uint32_t variant) const {
   const SelectionConfig& selection = options.config.selection;
   const std::string& precision =
       variant == 0 ? options.plan.precision : (*options.variants)[variant].precision;
-  const std::string& compressor =
-      variant == 0 ? options.plan.compressor : (*options.variants)[variant].compressor;
   if (conditions.num_examples == 0) return "the device has no examples";
   if (selection.require_charging && !conditions.charging) return "the device is not charging";
   if (selection.require_unmetered && conditions.metered) return "the network is metered";
   if (!contains(conditions.precisions, precision)) {
     return fmt::format("the device cannot train in {}", precision);
   }
-  if (!contains(conditions.compressors, compressor)) {
-    return fmt::format("the device cannot encode updates as {}", compressor);
+  const auto& offered = compressors(variant);
+  if (!choose_compressor(offered, conditions.compressors)) {
+    return fmt::format("the device cannot encode updates as {}", names_of(offered));
   }
   return std::nullopt;
+}
+
+const std::vector<OfferedCompressor>& RoundCoordinator::State::compressors(
+    std::uint32_t variant) const {
+  return variant == 0 ? options.compressors : (*options.variants)[variant].compressors;
 }
 
 RetryWindow RoundCoordinator::State::full_pool_window() const {
@@ -214,11 +247,12 @@ void RoundCoordinator::State::on_message(Time, Connection& connection, BlobReque
                                          Actions& actions) {
   const Member* member = cohort.find(connection.client);
   const bool selected = phase == Phase::kReporting && member != nullptr && member->undecided();
-  if (!selected || message.blob != member->version->model.sent_to(member->variant).digest()) {
+  const SharedBytes* found = selected ? blob_for(*member, message.blob) : nullptr;
+  if (found == nullptr) {
     send(connection.id, BlobMissing{message.blob}, actions);  // merely late is no enemy
     return;
   }
-  const SharedBytes& blob = member->version->model.sent_to(member->variant);
+  const SharedBytes& blob = *found;
   if (message.length == 0 || message.offset >= blob.size()) {
     refuse(connection, RefusalReason::kProtocol,
            fmt::format("a request for {} bytes at offset {} of a blob of {} bytes", message.length,
@@ -250,9 +284,9 @@ void RoundCoordinator::State::on_message(Time, Connection& connection, Decline& 
   Member* member = cohort.find(connection.client);
   if (member == nullptr || !(reporting() || in_sum(*member))) return;
   if (message.run != run || message.round != member->round) return;
-  const std::string said = fmt::format("client {} declined round {}: {}",
-                                       value_of(connection.client), value_of(message.round),
-                                       printable(message.reason));
+  const std::string said =
+      fmt::format("client {} declined round {}: {}", value_of(connection.client),
+                  value_of(message.round), printable(message.reason));
   if (summing() && (member->accepted() || member->state == MemberState::kJudging)) {
     leave_sum(*member);
     actions.emplace_back(Note{said});

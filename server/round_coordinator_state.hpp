@@ -114,6 +114,7 @@ struct RoundCoordinator::State {
 
   TrainingPlan round_plan;               ///< as this round's devices are sent it
   std::optional<PrivacyStatus> privacy;  ///< with differential privacy
+  std::optional<double> sum_clip;        ///< of secure sums, where it adapts
   // The secure sum of the round in progress.
   std::optional<privacy::SecAggServer> sum;
   AggregationId aggregation;    ///< this attempt's name
@@ -201,6 +202,9 @@ struct RoundCoordinator::State {
   void assign(Time now, Member& member, Connection& connection, Actions& actions);
   std::optional<std::string> ineligible(const DeviceConditions& conditions,
                                         std::uint32_t variant) const;
+  TrainingPlan plan_for(const Member& member) const;
+  const SharedBytes* blob_for(const Member& member, const Digest& digest) const;
+  const std::vector<OfferedCompressor>& compressors(std::uint32_t variant) const;
   RetryWindow full_pool_window() const;
 
   // ---- the secure sum: round_coordinator_sum.cpp

@@ -75,13 +75,11 @@ void RoundCoordinator::State::on_message(Time, Connection& connection, Report& m
 
 std::optional<std::pair<RejectReason, std::string>> RoundCoordinator::State::fault_of(
     const Member& member, const Report& report) const {
-  const PlanVariant* variant = member.variant == 0 ? nullptr : &(*options.variants)[member.variant];
-  const std::uint64_t size = variant == nullptr ? options.update_size : variant->update_size();
-  if (report.blob_size != size) {
-    const std::string& encoding = variant == nullptr ? options.plan.compressor : variant->compressor;
+  const OfferedCompressor& offered = compressors(member.variant)[member.compressor];
+  if (!offered.sizes.contains(report.blob_size)) {
     return std::pair(RejectReason::kWrongSize,
                      fmt::format("the update has {} bytes, as {} an update of this model has {}",
-                                 report.blob_size, encoding, size));
+                                 report.blob_size, offered.name, to_string(offered.sizes)));
   }
   if (report.scalars.size() != options.num_scalars) {
     return std::pair(
@@ -259,10 +257,16 @@ void RoundCoordinator::State::judge(Member& member, Actions& actions) {
   ++outstanding;
   JudgeUpdate action{key_of(member), *member.report};
   action.variant = member.variant;
+  action.compressor = member.compressor;
   if (asynchronous()) {
     ++buffer.judging;
     action.staleness = member.staleness = staleness_of(member.round);
-    if (options.needs_base) action.base = member.version->model.parameters;
+    if (options.needs_base) {
+      // As the device was sent it, where that is fp32 but not the model itself.
+      const EncodedModel& began = member.version->model;
+      const bool compressed = options.config.server.model_compressor != "off";
+      action.base = compressed ? began.sent : began.parameters;
+    }
   }
   actions.emplace_back(std::move(action));
 }

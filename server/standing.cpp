@@ -29,6 +29,7 @@ RunState run_state(const StoredStanding& standing, const UpdatePipeline& pipelin
   state.model = pipeline.encoded_model();
   state.metrics = standing.metrics;
   state.privacy = pipeline.privacy_status();
+  state.sum_clip = pipeline.sum_clip();
   state.participations = standing.participations;
   state.last_rounds = standing.last_rounds;
   return state;

@@ -60,20 +60,25 @@ Result<void> check_start(const ParameterVector& model, std::span<const float> st
   return {};
 }
 
+/// As it was when the state was stored.
+Result<void> restore_clip(privacy::SumFormat& sum, float clip) {
+  SecureAggregationPlan plan = sum.plan;
+  plan.clip = static_cast<double>(clip);
+  const bool least_error = sum.least_error;
+  COVEY_ASSIGN(sum, privacy::SumFormat::make(plan, sum.privacy, sum.dimension, sum.num_scalars));
+  sum.least_error = least_error;
+  return {};
+}
+
 }  // namespace
 
 Result<UpdatePipeline::Format> UpdatePipeline::Format::of(const TrainingPlan& plan,
                                                           ModelLayout layout,
-                                                          std::size_t num_scalars) {
+                                                          std::size_t num_scalars,
+                                                          const std::vector<std::string>& compressors) {
   Format format;
   format.layout = std::move(layout);
   COVEY_ASSIGN(format.model, model_encoding(plan.precision));
-  const auto update = encoding_named(plan.compressor);
-  if (!update) {
-    return invalid_argument(fmt::format(
-        "there is no compressor \"{}\"; there are fp32, bf16 and int8", plan.compressor));
-  }
-  format.update = *update;
   format.max_update_norm = plan.max_update_norm;
   format.seed = plan.seed;
   format.privacy = plan.privacy;
@@ -82,8 +87,20 @@ Result<UpdatePipeline::Format> UpdatePipeline::Format::of(const TrainingPlan& pl
                  privacy::SumFormat::make(plan.secure_aggregation, plan.privacy,
                                           format.layout.size(),
                                           privacy::num_sum_scalars(plan.privacy, num_scalars)));
+    COVEY_ASSIGN(const CompressorSpec spec, parse_compressor(plan.compressor));
+    format.sum->least_error = spec.error_feedback;
+    format.compressors = {OfferedCompressor::of_size(plan.compressor, format.sum->bytes())};
+    return format;
   }
+  const std::vector<std::string> names =
+      compressors.empty() ? std::vector<std::string>{plan.compressor} : compressors;
+  COVEY_ASSIGN(format.compressors, offer_compressors(names, format.layout));
   return format;
+}
+
+const OfferedCompressor& UpdatePipeline::Format::compressor(std::uint32_t variant,
+                                                            std::uint32_t number) const {
+  return (variant == 0 ? compressors : (*variants)[variant].compressors)[number];
 }
 
 std::size_t UpdatePipeline::Format::reported_scalars(std::size_t strategy_scalars) const {
@@ -97,8 +114,11 @@ Result<UpdatePipeline> UpdatePipeline::make(std::unique_ptr<strategies::Strategy
   if (strategy == nullptr) return invalid_argument("an update pipeline needs a strategy");
   COVEY_TRY(check_start(model, state, format));
   const std::size_t strategy_state = strategy->state_size(model.size());
-  const std::size_t state_size =
-      strategy_state + (privacy.release ? privacy.release->state_size() : 0);
+  COVEY_ASSIGN(auto sender, ModelSender::make(format.sending, format.layout, format.seed));
+  const bool adaptive_clip = format.sum && format.adaptive_clip;
+  const std::size_t state_size = strategy_state +
+                                 (privacy.release ? privacy.release->state_size() : 0) +
+                                 (adaptive_clip ? 1 : 0) + sender.state_size();
   if (!state.empty() && state.size() != state_size) {
     return invalid_argument(fmt::format(
         "the strategy '{}' keeps {} floats of state for this model, but {} were given: they "
@@ -106,11 +126,21 @@ Result<UpdatePipeline> UpdatePipeline::make(std::unique_ptr<strategies::Strategy
         strategy->name(), state_size, state.size()));
   }
 
+  const std::size_t sent = state.empty() ? 0 : sender.state_size();
+  sender.begin(model.span(), std::span(state).last(sent));
+  state.resize(state.size() - sent);
+  if (adaptive_clip && !state.empty()) {
+    COVEY_TRY(restore_clip(*format.sum, state.back()));
+    state.pop_back();
+  }
   if (privacy.release && !state.empty()) {
     COVEY_TRY(privacy.release->restore(std::span(state).subspan(strategy_state)));
   }
   state.resize(strategy_state);
 
+  if (format.compressors.empty()) {
+    COVEY_ASSIGN(format.compressors, offer_compressors({"fp32"}, format.layout));
+  }
   UpdatePipeline pipeline;
   pipeline.sum_strategy_ = dynamic_cast<strategies::SumStrategy*>(strategy.get());
   pipeline.individual_strategy_ = dynamic_cast<strategies::IndividualStrategy*>(strategy.get());
@@ -134,6 +164,7 @@ Result<UpdatePipeline> UpdatePipeline::make(std::unique_ptr<strategies::Strategy
   }
   pipeline.strategy_ = std::move(strategy);
   pipeline.model_ = std::move(model);
+  pipeline.sender_ = std::move(sender);
   pipeline.state_ = std::move(state);
   pipeline.format_ = std::move(format);
   pipeline.privacy_ = std::move(privacy);
@@ -187,37 +218,46 @@ std::optional<UpdatePipeline::Rejection> UpdatePipeline::check_report(ClientId c
 }
 
 /// The update as a vector of the whole model. The caller compared the sizes.
-Result<std::span<const float>> UpdatePipeline::view(const SharedBytes& bytes,
-                                                    std::uint32_t number) {
-  const PlanVariant* variant = number == 0 ? nullptr : &(*format_.variants)[number];
-  const Encoding encoding = variant == nullptr ? format_.update : variant->update;
+Result<std::span<const float>> UpdatePipeline::view(const JudgeUpdate& action,
+                                                    const SharedBytes& bytes) {
+  const PlanVariant* variant = action.variant == 0 ? nullptr : &(*format_.variants)[action.variant];
   const bool whole = variant == nullptr || variant->whole();
-  if (whole && encoding == Encoding::kFp32 && aligned_for_float(bytes)) return as_floats(bytes);
+  const auto plain = plain_encoding(format_.compressor(action.variant, action.compressor).spec);
+  if (whole && plain == Encoding::kFp32 && aligned_for_float(bytes)) return as_floats(bytes);
   if (decoded_.size() != format_.layout.size()) decoded_ = ParameterVector(format_.layout.size());
   if (whole) {
-    COVEY_TRY(decode(encoding, format_.layout, bytes.span(), decoded_.span()));
+    COVEY_TRY(decode_into(action, bytes, format_.layout, decoded_.span()));
     return std::span<const float>(decoded_.span());
   }
   const std::size_t size = variant->layout.size();
   if (part_.size() < size) part_ = ParameterVector(size);
   const std::span<float> part = part_.span().first(size);
-  COVEY_TRY(decode(encoding, variant->layout, bytes.span(), part));
+  COVEY_TRY(decode_into(action, bytes, variant->layout, part));
   variant->scatter(part, decoded_.span());
   return std::span<const float>(decoded_.span());
+}
+
+Result<void> UpdatePipeline::decode_into(const JudgeUpdate& action, const SharedBytes& bytes,
+                                         const ModelLayout& layout, std::span<float> out) {
+  const CompressorSpec& spec = format_.compressor(action.variant, action.compressor).spec;
+  if (const auto plain = plain_encoding(spec)) return decode(*plain, layout, bytes.span(), out);
+  auto& decoder = decoders_[{action.variant, action.compressor}];
+  if (decoder == nullptr) {
+    COVEY_ASSIGN(decoder, compression::make_compressor(spec, layout));
+  }
+  return decoder->decode(bytes.span(), {format_.seed, action.key.round, action.key.client}, out);
 }
 
 std::optional<UpdatePipeline::Rejection> UpdatePipeline::check_bytes(
     const JudgeUpdate& action, const SharedBytes& bytes) const {
   const Report& report = action.report;
-  const PlanVariant* variant = action.variant == 0 ? nullptr : &(*format_.variants)[action.variant];
-  const std::size_t expected = variant == nullptr ? format_.update_size() : variant->update_size();
-  const Encoding encoding = variant == nullptr ? format_.update : variant->update;
-  if (bytes.size() != expected || report.blob_size != expected) {
+  const OfferedCompressor& offered = format_.compressor(action.variant, action.compressor);
+  if (bytes.size() != report.blob_size || !offered.sizes.contains(report.blob_size)) {
     return Rejection{
         RejectReason::kWrongSize,
         fmt::format("the update has {} bytes (announced: {}), as {} an update of this model has {}",
                     bytes.size(), report.blob_size,
-                    format_.sum ? "a masked sum" : to_string(encoding), expected)};
+                    format_.sum ? "a masked sum" : offered.name, to_string(offered.sizes))};
   }
   if (const Digest digest = bytes.digest(); digest != report.blob) {
     return Rejection{RejectReason::kMalformed,
@@ -232,6 +272,7 @@ std::optional<UpdatePipeline::Rejection> UpdatePipeline::judge(ClientId client,
                                                                const SharedBytes& bytes) {
   JudgeUpdate action;
   action.key.client = client;
+  action.key.round = round_;
   action.report = report;
   return judge(action, bytes);
 }
@@ -264,7 +305,7 @@ double UpdatePipeline::norm_limit() const {
 
 std::optional<UpdatePipeline::Rejection> UpdatePipeline::judge_plain(const JudgeUpdate& action,
                                                                      const SharedBytes& bytes) {
-  const auto decoded = view(bytes, action.variant);
+  const auto decoded = view(action, bytes);
   if (!decoded.ok()) {
     return Rejection{RejectReason::kMalformed,
                      "the update does not decode: " + decoded.error().message};
@@ -359,6 +400,8 @@ Result<EncodedModel> UpdatePipeline::apply() {
                     strategy_->name(), counted_.size()),
         std::move(error));
   };
+  const auto encodings = sent_encodings();
+  if (sender_.needs_current()) sender_.remember(encoded_model(), encodings);
   ParameterVector moved = model_.clone();
   std::vector<float> state = state_;
   if (auto ran = run_strategy({moved.span(), state}); !ran.ok()) return refused(ran.error());
@@ -369,8 +412,12 @@ Result<EncodedModel> UpdatePipeline::apply() {
   }
   model_ = std::move(moved);
   state_ = std::move(state);
+  if (auto adapted = adapt_clip(); !adapted.ok()) return refused(adapted.error());
+  sender_.advance(round_, model_.span());
   begin();
-  return encoded_model();
+  EncodedModel encoded = encoded_model();
+  sender_.offer(encoded, encodings);
+  return encoded;
 }
 
 std::optional<double> UpdatePipeline::summed_weight() const {

@@ -322,16 +322,20 @@ Result<ServerParts> make_server_parts(const Experiment& experiment,
     if (!possible.ok()) return with_context("secure-aggregation", possible.error());
   }
   COVEY_ASSIGN(auto format,
-               server::UpdatePipeline::Format::of(plan, experiment.layout, num_scalars));
+               server::UpdatePipeline::Format::of(plan, experiment.layout, num_scalars,
+                                                  compressors_of(config)));
   COVEY_ASSIGN(format.variants, make_variants(experiment, plan, *strategy));
+  COVEY_ASSIGN(format.sending, server::ModelSending::of(config, plan));
+  if (!start.devices_keep_models) format.sending.history = 0;
   format.asynchronous = config.asynchronous;
+  format.adaptive_clip = adapts_clip(config);
 
   server::CoordinatorOptions coordinator;
   coordinator.config = config;
   coordinator.plan = plan;
   coordinator.population = experiment.population_with_data();
   coordinator.num_scalars = format.reported_scalars(num_scalars);
-  coordinator.update_size = format.update_size();
+  coordinator.compressors = format.compressors;
   coordinator.evaluates = !experiment.data.test.empty();
   coordinator.variants = format.variants;
   coordinator.needs_base = sum_strategy != nullptr && sum_strategy->needs_base();

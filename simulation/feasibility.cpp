@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <covey/encoding.hpp>
+#include <covey/server/offered_compressor.hpp>
 #include <covey/time.hpp>
 #include <limits>
 
@@ -16,6 +17,16 @@ double transfer_s(double bytes, double bytes_per_s) {
 
 double bytes_of(Encoding encoding, const Experiment& experiment) {
   return static_cast<double>(encoded_size(encoding, experiment.layout));
+}
+
+/// Of whatever compressor a device may be asked for; nothing is said of one that is not understood.
+double least_update_bytes(const Experiment& experiment) {
+  const auto offered =
+      server::offer_compressors(compressors_of(experiment.config), experiment.layout);
+  if (!offered.ok()) return 0;
+  double least = bytes_of(Encoding::kFp32, experiment);
+  for (const auto& one : *offered) least = std::min(least, static_cast<double>(one.sizes.min));
+  return least;
 }
 
 /// What a class does otherwise than the plan says.
@@ -52,12 +63,10 @@ double shortest_round_s(const Experiment& experiment, const DeviceModels& models
   // The assignment, the request of the model and its answer, the update: one way each.
   const double latencies = 4 * seconds(traits.latency);
   const auto model = model_encoding(experiment.plan.precision);
-  const auto update = encoding_named(experiment.plan.compressor);
   return latencies + training +
          transfer_s(work.share * bytes_of(model.ok() ? *model : Encoding::kInt8, experiment),
                     traits.down_bytes_per_s) +
-         transfer_s(work.share * bytes_of(update.value_or(Encoding::kInt8), experiment),
-                    traits.up_bytes_per_s);
+         transfer_s(work.share * least_update_bytes(experiment), traits.up_bytes_per_s);
 }
 
 namespace {

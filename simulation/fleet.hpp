@@ -17,7 +17,10 @@
 #include <memory>
 #include <optional>
 #include <set>
+#include <span>
 #include <string>
+#include <unordered_map>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -201,6 +204,7 @@ class Fleet {
   void schedule_first_wakes();
   void wake_at(DeviceIndex device, Time at);
   void sleep(DeviceIndex device, Time until);
+  void keep_model(DeviceIndex device);
   void rest();
   Time next_online(DeviceIndex device, Time from) const;
   Time next_absence(DeviceIndex device, Time until) const;
@@ -297,6 +301,10 @@ class Fleet {
   EventQueue<Event> queue_;
   std::vector<std::unique_ptr<Device>> devices_;  ///< null: asleep
   std::vector<Record> records_;
+  std::unordered_map<DeviceIndex, client::SavedModel> held_models_;  ///< with fleet.keep-model
+  /// Bytes that are alive while a device holds them.
+  std::map<Digest, std::pair<std::weak_ptr<const void>, std::span<const std::byte>>> kept_models_;
+  std::size_t kept_models_in_use_ = 0;
   std::unique_ptr<FleetFaults> faults_;     ///< none: nothing goes wrong
   std::unique_ptr<Invariants> invariants_;  ///< none: not checked
   std::unique_ptr<RunJournal> journal_;

@@ -92,8 +92,29 @@ void Fleet::on(const Wake& event) {
 void Fleet::sleep(DeviceIndex index, Time until) {
   cancel_training(index);
   records_[index].memory = devices_[index]->participant->memory();
+  if (experiment_.config.fleet.keep_model) keep_model(index);
   devices_[index].reset();
   wake_at(index, until);
+}
+
+/// Of equal models that devices came to by themselves one copy is kept.
+void Fleet::keep_model(DeviceIndex index) {
+  std::optional<client::SavedModel> model = devices_[index]->participant->saved_work().model;
+  if (!model) {
+    held_models_.erase(index);
+    return;
+  }
+  auto& kept = kept_models_[model->digest];
+  if (auto owner = kept.first.lock()) {
+    model->bytes = SharedBytes(std::move(owner), kept.second);
+  } else {
+    kept = {model->bytes.owner(), model->bytes.span()};
+  }
+  held_models_.insert_or_assign(index, *std::move(model));
+  if (kept_models_.size() > 2 * kept_models_in_use_ + 16) {
+    std::erase_if(kept_models_, [](const auto& entry) { return entry.second.first.expired(); });
+    kept_models_in_use_ = kept_models_.size();
+  }
 }
 
 /// Devices that became idle in the event at hand go to sleep.
@@ -186,10 +207,16 @@ client::ParticipantOptions Fleet::participant_options(DeviceIndex index, const D
   conditions.device_class = models_.class_name(device.traits.device_class);
   conditions.agent_version = "covey-simulator";
   conditions.precisions = models::supported_precisions();
-  conditions.compressors = {"fp32", "bf16", "int8"};
+  conditions.compressors = compressor_names();
   options.request_bytes = request_bytes_;
   options.keep_finished_work =
       false;  // memory of the cohort's size; training again gives the same bytes
+  options.keep_model = config.fleet.keep_model;
+  if (const auto held = held_models_.find(index); held != held_models_.end()) {
+    options.saved.emplace();
+    options.saved->memory = options.memory;
+    options.saved->model = held->second;
+  }
   options.credentials = identities_.of(options.client);
   // A device that started again makes other keys than in its earlier lives, also in the same sum.
   std::uint64_t lives = 0;

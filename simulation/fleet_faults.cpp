@@ -174,6 +174,7 @@ void Fleet::on(const DeviceCrash& event) {
   cancel_training(event.device);
   if (event.noticed) cut(event.device, false);
   devices_[event.device].reset();
+  held_models_.erase(event.device);
   ++faults_->reboots[event.device];
   ++result_.faults.device_crashes;
   wake_at(event.device, now_ + event.gone);

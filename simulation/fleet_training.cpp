@@ -1,7 +1,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <covey/models/inspect.hpp>
+#include <covey/models/training_memory.hpp>
 #include <utility>
 
 #include "fleet.hpp"
@@ -24,13 +24,13 @@ const Fleet::TrainingCost& Fleet::training_cost(const Device& device, const Trai
   constexpr std::uint64_t kWeights = 2 * sizeof(float);  // w and w^t
   cost->bytes = kWeights * experiment_.layout.size();
   if (!plan.model.torchscript.empty()) return *cost;
-  if (const auto network = models::make_network(plan.model, plan.precision)) {
-    constexpr std::size_t kFullBatch =
-        256;  // a stand-in where a batch is all of a device's examples
-    const auto report = models::inspect(
-        *network, plan.batch_size == 0 ? kFullBatch : plan.batch_size, plan.optimizer);
-    cost->flops_per_example = report.training_flops;
-    cost->bytes = kWeights * report.parameters + report.training_bytes + report.optimizer_bytes;
+  constexpr std::size_t kFullBatch = 256;  // a stand-in where a batch is all of a device's examples
+  const std::size_t batch = plan.batch_size == 0 ? kFullBatch : plan.batch_size;
+  // As a real device estimates it (client/memory_estimate), without what its process takes.
+  if (const auto memory =
+          models::training_memory(plan.model, plan.precision, batch, plan.optimizer)) {
+    cost->flops_per_example = memory->training_flops_per_example;
+    cost->bytes = memory->model_bytes + memory->weight_bytes + memory->scratch_bytes;
   }
   return *cost;
 }

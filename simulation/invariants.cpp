@@ -287,7 +287,8 @@ void Invariants::assigned(ClientId client, ConnectionId connection, const Assign
   const auto [model, first] =
       models_.try_emplace({round, digest_of(assignment.plan)}, assignment.model);
   const bool parameters =
-      assignment.plan.precision == "fp32" && options_.config.client.classes.empty();
+      assignment.plan.precision == "fp32" && options_.config.client.classes.empty() &&
+      options_.config.server.model_compressor == "off";
   const auto begun = rounds_.find(RoundNumber{value_of(round) - 1});
   const bool another = begun != rounds_.end() && begun->second.model != assignment.model;
   if (model->second != assignment.model || (parameters && another)) {

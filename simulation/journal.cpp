@@ -7,7 +7,7 @@
 namespace covey::simulation {
 namespace {
 
-constexpr std::string_view kMagic = "coveyjn1";
+constexpr std::string_view kMagic = "coveyjn2";
 constexpr std::size_t kHeader = kMagic.size() + 32;  // and the run
 constexpr std::size_t kBlockHeader = 4 + 32;         // payload's length, chain behind it
 
@@ -89,6 +89,7 @@ void write(const TrainedRecord& record, ByteWriter& out) {
   out.number(record.steps);
   out.real(record.train_loss);
   out.number(record.clipped_coordinates);
+  out.flag(record.has_residual);
   out.flag(record.packed.has_value());
   if (!record.packed) return;
   out.number(record.packed->sum_bits);
@@ -109,6 +110,7 @@ void read(ByteReader& in, TrainedRecord& record) {
   record.steps = read_u32(in);
   record.train_loss = in.real();
   record.clipped_coordinates = in.number();
+  record.has_residual = in.flag();
   if (!in.flag()) return;
   record.packed.emplace();
   record.packed->sum_bits = read_u32(in);
@@ -148,6 +150,7 @@ void write(const AppliedRecord& record, ByteWriter& out) {
     out.number(record.figures->clipped_coordinates);
     out.number(record.figures->clipped_weights);
     out.real(record.figures->rounding_error);
+    out.real(record.figures->clip);
   }
   out.flag(record.culprit.has_value());
   if (record.culprit) out.number(value_of(*record.culprit));
@@ -171,6 +174,7 @@ void read(ByteReader& in, AppliedRecord& record) {
     figures.clipped_coordinates = in.number();
     figures.clipped_weights = read_u32(in);
     figures.rounding_error = in.real();
+    figures.clip = in.real();
   }
   if (in.flag()) record.culprit = read_client(in);
 }

@@ -39,6 +39,7 @@ struct TrainedRecord {
   double train_loss = 0;
   std::uint64_t clipped_coordinates = 0;
   std::optional<privacy::PackedFormat> packed;
+  bool has_residual = false;  ///< error feedback: what it is, the snapshot says where that matters
   bool operator==(const TrainedRecord&) const = default;
 };
 /// The server took an update, or why not.
@@ -155,6 +156,12 @@ struct Snapshot {
       trainings;  ///< whose updates are still to come: computed again, ascending
   std::vector<Parameters>
       parameters;  ///< that are still asked for, by round; the last is this round's
+  /// What error feedback of a training left to its device, where somebody still holds it.
+  struct Residual {
+    std::uint64_t training = 0;
+    SharedBytes bytes;  ///< fp32
+  };
+  std::vector<Residual> residuals;  ///< by training
   /// As devices got them and may still train on them. May share bytes with `parameters`.
   std::vector<SharedBytes> models;
 };

@@ -36,6 +36,7 @@ TrainedRecord record_of(std::uint64_t training, ClientId client, RoundNumber rou
   record.train_loss = result->train_loss;
   record.clipped_coordinates = result->clipped_coordinates;
   record.packed = result->packed;
+  record.has_residual = result->residual.has_value();
   return record;
 }
 
@@ -132,7 +133,7 @@ void RunJournal::write(const Record& record) { writer_->add(record); }
 // ---- devices
 
 void RunJournal::begins(std::uint64_t training, const client::TrainingTask& task) {
-  under_way_.insert_or_assign(task.client, UnderWay{training, task.round, task.model, false});
+  under_way_.insert_or_assign(task.client, UnderWay{training, task.round, task.model, task.residual, false});
 }
 
 bool RunJournal::computes(std::uint64_t training) const {
@@ -154,9 +155,11 @@ Result<client::TrainedUpdate> RunJournal::take(
                       value_of(client), value_of(round) - 1, snapshot_path(options_.folder)));
       return *error_;
     }
+    COVEY_TRY(check_residual(found->second, client));
     auto result = compute();
     write(record_of(training, client, round, result));
     if (!result.ok()) ends(client);
+    if (result.ok()) watch_residual(training, *result);
     return result;
   }
   TrainedRecord asked;
@@ -166,10 +169,12 @@ Result<client::TrainedUpdate> RunJournal::take(
   const auto record = expect<TrainedRecord>(asked);
   if (!record) return failed("the journal does not fit");
   if (computes(training)) {
+    COVEY_TRY(check_residual(found->second, client));
     auto result = compute();
     if (!stopped() && !same(record_of(training, client, round, result), *record)) {
       disagree("one outcome of " + describe(*record), "another");
     }
+    if (result.ok()) watch_residual(training, *result);
     return result;
   }
   if (record->failure) {
@@ -177,6 +182,14 @@ Result<client::TrainedUpdate> RunJournal::take(
     return failed(*record->failure);
   }
   return stand_in(*record);
+}
+
+/// Error if what it began with is only a stand-in.
+Result<void> RunJournal::check_residual(const UnderWay& work, ClientId client) {
+  if (blank_residual_.empty() || work.residual.data() != blank_residual_.data()) return {};
+  error_ = failed(fmt::format("what error feedback left to device {} is not in {}; run it again",
+                              value_of(client), snapshot_path(options_.folder)));
+  return *error_;
 }
 
 client::TrainedUpdate RunJournal::stand_in(const TrainedRecord& record) {
@@ -193,7 +206,22 @@ client::TrainedUpdate RunJournal::stand_in(const TrainedRecord& record) {
   update.train_loss = record.train_loss;
   update.packed = record.packed;
   update.clipped_coordinates = record.clipped_coordinates;
+  if (!record.has_residual) return update;
+  const auto held =
+      std::ranges::find(snapshot_.residuals, record.training, &Snapshot::Residual::training);
+  if (held != snapshot_.residuals.end()) {
+    update.residual = held->bytes;
+    watch_residual(record.training, update);
+  } else {
+    if (blank_residual_.empty()) blank_residual_ = named_zeros(1, Digest{});
+    update.residual = blank_residual_;
+  }
   return update;
+}
+
+/// Somebody may hold it until the next snapshot, and beyond.
+void RunJournal::watch_residual(std::uint64_t training, const client::TrainedUpdate& update) {
+  if (update.residual) residuals_.insert_or_assign(training, Watched(*update.residual));
 }
 
 // ---- the server
@@ -363,6 +391,10 @@ void RunJournal::gather(Snapshot& snapshot) const {
     if (value_of(work.round) <= 1 || places.contains(work.model.data())) continue;
     copies.try_emplace(work.model.digest(), work.model);
   }
+  for (const auto& [training, watched] : residuals_) {
+    auto owner = watched.owner.lock();
+    if (owner) snapshot.residuals.push_back({training, {std::move(owner), watched.view}});
+  }
   std::ranges::sort(snapshot.trainings);
   for (const auto& [digest, model] : copies) snapshot.models.push_back(model);
 }
@@ -370,6 +402,7 @@ void RunJournal::gather(Snapshot& snapshot) const {
 void RunJournal::committed(RoundNumber round, const std::function<void(Snapshot&)>& rest) {
   // What counts no more must not keep its model alive.
   std::erase_if(under_way_, [&](const auto& work) { return !may_still_count(work.second, round); });
+  std::erase_if(residuals_, [](const auto& entry) { return entry.second.owner.expired(); });
   if (replaying() || error_) return;
   const auto now = std::chrono::steady_clock::now();
   const bool first = last_snapshot_ == std::chrono::steady_clock::time_point{};

@@ -78,7 +78,8 @@ class RunJournal {
   struct UnderWay {
     std::uint64_t training = 0;
     RoundNumber round{};
-    SharedBytes model;  ///< that it began with
+    SharedBytes model;     ///< that it began with
+    SharedBytes residual;  ///< likewise
     bool taken = false;
   };
   /// Bytes that are alive while somebody else holds them.
@@ -96,6 +97,8 @@ class RunJournal {
 
   RunJournal() = default;
   Result<void> resume();
+  Result<void> check_residual(const UnderWay& work, ClientId client);
+  void watch_residual(std::uint64_t training, const client::TrainedUpdate& update);
   template <typename Kind>
   std::optional<Kind> expect(const Record& asked);
   void write(const Record& record);
@@ -115,6 +118,8 @@ class RunJournal {
   std::optional<JournalReader> reader_;
   Snapshot snapshot_;  ///< where reading ends
   std::unordered_map<ClientId, UnderWay> under_way_;
+  std::map<std::uint64_t, Watched> residuals_;  ///< of error feedback, by the training they came of
+  SharedBytes blank_residual_;  ///< stand-in of one that nobody needs at the snapshot
   std::vector<Version> versions_;             ///< those that somebody holds, by round
   server::EncodedModel previous_, last_;      ///< `previous_` only where messages are copied
   std::map<std::size_t, SharedBytes> blank_;  ///< stand-ins of updates, by size

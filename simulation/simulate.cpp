@@ -26,8 +26,10 @@ AggregationId aggregation_id(std::uint64_t seed, std::uint64_t count) {
 /// On links of unlimited bandwidth pieces change nothing but the number of events: whole blobs then
 /// travel as one chunk, which is shared and never copied.
 void send_whole_blobs(const Experiment& experiment, server::CoordinatorOptions& options) {
-  const std::size_t largest =
-      std::max<std::size_t>(4 * experiment.layout.size(), options.update_size);
+  std::size_t largest = 4 * experiment.layout.size();
+  for (const auto& offered : options.compressors) {
+    largest = std::max(largest, offered.sizes.max);
+  }
   options.config.server.chunk_bytes =
       std::max(options.config.server.chunk_bytes,
                static_cast<std::uint32_t>(std::min<std::size_t>(largest, UINT32_MAX / 8)));
@@ -102,6 +104,7 @@ class ServerStarter {
       return aggregation_id(seed, ++*count);
     };
     start.threads = threads_;
+    start.devices_keep_models = config.fleet.keep_model;
     return make_server_parts(experiment_, std::move(strategy), std::move(start));
   }
 
@@ -122,6 +125,12 @@ namespace {
 Result<std::unique_ptr<RunJournal>> open_journal(const RunConfig& config,
                                                  const SimulationOptions& options) {
   if (options.journal_folder.empty()) return std::unique_ptr<RunJournal>();
+  if (config.fleet.keep_model) {
+    if (!options.resume) return std::unique_ptr<RunJournal>();
+    return invalid_argument(
+        "a run whose devices keep their models (fleet.keep-model) is not written down and cannot go on: "
+        "models of the past would have to be as well; run it again, its seed repeats it");
+  }
   if (config.faults.seed != 0) {
     if (!options.resume) return std::unique_ptr<RunJournal>();
     return invalid_argument(

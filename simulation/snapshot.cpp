@@ -5,12 +5,12 @@
 
 #include "journal.hpp"
 
-// snapshot.bin: "coveysn1", the values in the order of `write_body`, and the SHA-256 of all before
+// snapshot.bin: "coveysn2", the values in the order of `write_body`, and the SHA-256 of all before
 // it.
 namespace covey::simulation {
 namespace {
 
-constexpr std::string_view kMagic = "coveysn1";
+constexpr std::string_view kMagic = "coveysn2";
 
 /// Whose bytes a model's are: a number of `parameters`, or nothing for bytes of its own.
 std::optional<std::size_t> shared_with(const Snapshot& snapshot, const SharedBytes& model) {
@@ -40,6 +40,11 @@ ByteWriter write_head(const Snapshot& snapshot) {
     out.number(value_of(round));
     out.number(bytes.size());
   }
+  out.number(snapshot.residuals.size());
+  for (const auto& [training, bytes] : snapshot.residuals) {
+    out.number(training);
+    out.number(bytes.size());
+  }
   out.number(snapshot.models.size());
   for (const SharedBytes& model : snapshot.models) {
     const auto shared = shared_with(snapshot, model);
@@ -59,6 +64,7 @@ Result<void> write_pieces(const Snapshot& snapshot, Write write) {
   };
   COVEY_TRY(put(write_head(snapshot).bytes()));
   for (const auto& [round, bytes] : snapshot.parameters) COVEY_TRY(put(bytes.span()));
+  for (const auto& [training, bytes] : snapshot.residuals) COVEY_TRY(put(bytes.span()));
   for (const SharedBytes& model : snapshot.models) {
     if (!shared_with(snapshot, model)) COVEY_TRY(put(model.span()));
   }
@@ -84,6 +90,12 @@ void read_models(ByteReader& in, Snapshot& snapshot) {
     snapshot.parameters[i].round = read_round(in);
     sizes[i] = in.number();
   }
+  std::vector<std::uint64_t> residual_sizes(in.count(2));
+  snapshot.residuals.resize(residual_sizes.size());
+  for (std::size_t i = 0; i < residual_sizes.size(); ++i) {
+    snapshot.residuals[i].training = in.number();
+    residual_sizes[i] = in.number();
+  }
   struct Model {
     bool shared = false;
     std::uint64_t number = 0;  ///< of the parameters, or its size
@@ -96,6 +108,9 @@ void read_models(ByteReader& in, Snapshot& snapshot) {
   }
   for (std::size_t i = 0; i < sizes.size() && in.ok(); ++i) {
     snapshot.parameters[i].bytes = copy(in.raw(sizes[i]));
+  }
+  for (std::size_t i = 0; i < residual_sizes.size() && in.ok(); ++i) {
+    snapshot.residuals[i].bytes = copy(in.raw(residual_sizes[i]));
   }
   for (std::size_t i = 0; i < models.size() && in.ok(); ++i) {
     const Model& model = models[i];

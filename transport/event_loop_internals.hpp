@@ -1,8 +1,10 @@
 #pragma once
 
+#include <chrono>
 #include <covey/transport/event_loop.hpp>
 #include <functional>
 #include <optional>
+#include <set>
 
 #include "asio.hpp"
 
@@ -15,6 +17,8 @@ struct EventLoop::Internals {
   /// Read end of the pipe the signal handler writes to; open after on_termination.
   std::optional<asio::posix::stream_descriptor> termination;
   unsigned char signal_byte = 0;
+  /// When each Timer that is set fires.
+  std::multiset<Time> timers;
 };
 
 }  // namespace covey::transport

@@ -15,6 +15,7 @@
 #include <numeric>
 #include <thread>
 
+#include "bench_compression_command.hpp"
 #include "simulation/daemon/command_line.hpp"
 
 namespace covey {
@@ -230,6 +231,7 @@ void add_bench_command(CLI::App& app, std::function<int()>& run) {
   auto options = std::make_shared<BenchOptions>();
   CLI::App* bench = app.add_subcommand("bench", "Measures this machine");
   bench->require_subcommand(1);
+  add_compression_bench(*bench, run);
   CLI::App* train = bench->add_subcommand(
       "train", "Steps per second of local training: load the model, one epoch, encode the update");
   train->add_option("--model", options->model, "A preset: " + preset_names())

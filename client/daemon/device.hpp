@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -14,6 +15,7 @@
 #include <covey/transport/event_loop.hpp>
 
 #include "client/daemon/log.hpp"
+#include "client/daemon/transfer_count.hpp"
 #include "server/daemon/kit.hpp"
 
 namespace covey::client {
@@ -25,7 +27,14 @@ struct DeviceOptions {
   std::uint64_t max_memory_bytes = 0;  ///< of the process; plans that do not fit are declined. 0: any
   std::string device_class;
   RequiredPrivacy required_privacy;
+  /// Says 1 at check-in for any number of examples; always so where secure sums are required.
+  bool hide_num_examples = false;
   ConditionRules rules;
+  DeviceReadings readings;  ///< at first
+  /// Silence after which a connection counts as dead, beyond what the bytes under way need.
+  Duration answer_timeout = std::chrono::seconds(30);
+  std::uint64_t die_at = 0;  ///< for tests: SuddenDeath in front of this step; 0: never
+  std::function<void()> thread_starts;  ///< called first on the thread that trains: its priority
 };
 
 /// What the host is told, on the loop's thread. Empty functions are left out.
@@ -55,7 +64,10 @@ class Device {
   virtual std::uint32_t rounds_accepted() const = 0;
   virtual std::uint64_t bytes_sent() const = 0;
   virtual std::uint64_t bytes_received() const = 0;
+  virtual const TransferCount& transfers() const = 0;
   virtual const std::optional<Finished>& finished() const = 0;
+  /// Steps of the training at hand, to see that it moves; nothing when there is none or it rests.
+  virtual std::optional<std::uint32_t> training_steps() const = 0;
 };
 
 }  // namespace covey::client

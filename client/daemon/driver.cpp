@@ -1,6 +1,7 @@
 #include "client/daemon/driver.hpp"
 
 #include <covey/proto/codec.hpp>
+#include <new>
 #include <utility>
 
 namespace covey::client {
@@ -31,22 +32,44 @@ Result<TrainedUpdate> TrainerPool::train(const TrainingTask& task, const Trainin
   return result;
 }
 
+Result<std::unique_ptr<Spool>> open_spool(const std::string& directory, ClientId client,
+                                          std::uint64_t max_bytes, Log log,
+                                          SuddenDeath* death) {
+  COVEY_ASSIGN(auto folder, open_state_folder(directory));
+  if (death != nullptr) folder = mortal_folder(std::move(folder), *death);
+  SpoolOptions options;
+  options.client = client;
+  options.max_bytes = max_bytes;
+  options.encode = [](const Assignment& assignment) {
+    return proto::encode(ServerMessage(assignment)).header;
+  };
+  options.decode = [](std::span<const std::byte> bytes) -> Result<Assignment> {
+    COVEY_ASSIGN(ServerMessage message, proto::decode_server_message(bytes, {}));
+    if (auto* assignment = std::get_if<Assignment>(&message)) return std::move(*assignment);
+    return malformed("it is another message");
+  };
+  options.note = [log = std::move(log)](std::string_view text) {
+    if (log) log(LogLevel::kWarning, text);
+  };
+  return std::make_unique<Spool>(std::move(folder), std::move(options));
+}
+
 Driver::Driver(transport::EventLoop& loop, std::unique_ptr<transport::Dialer> dialer,
                ParticipantOptions options, TrainerPool& trainers, transport::WorkerPool& workers,
                Host host)
     : loop_(loop),
       dialer_(std::move(dialer)),
-      participant_(std::move(options)),
+      host_(std::move(host)),
+      participant_(with_saved_work(std::move(options), host_.spool.get(), moment())),
       trainers_(trainers),
       workers_(workers),
-      host_(std::move(host)),
       timer_(loop, [this] { tell(TimerFired{}); }),
       training_watch_(loop, [this] { look_at_training(); }),
       away_timer_(loop, [this] { connect(); }) {}
 
 Driver::~Driver() {
   *alive_ = false;
-  if (training_) training_->cancelled = true;
+  cancel_training();
 }
 
 void Driver::start() {
@@ -66,7 +89,14 @@ void Driver::log(LogLevel level, std::string_view text) const {
   if (host_.log) host_.log(level, text);
 }
 
+/// For tests of what is left when the process ends here.
+void Driver::step() const {
+  if (host_.death != nullptr) host_.death->step();
+}
+
 void Driver::on_message(ServerMessage message) {
+  step();
+  transfers_.received(message);
   if (!drop_out_.leaves_at || !drop_out_.leaves_at(dialer_->identity().client, message)) {
     return tell(Received{std::move(message)});
   }
@@ -88,6 +118,7 @@ void Driver::connect() {
                return;
              }
              connection_ = std::move(connection);
+             transfers_.connected();
              tell(Connected{});
            },
        .on_frame =
@@ -118,7 +149,7 @@ void Driver::on_closed(std::uint64_t attempt, const Error& reason) {
   const bool refused = reason.message.find("refused our certificate") != std::string::npos;
   refusals_ = refused ? refusals_ + 1 : 0;
   if (refusals_ >= kMostRefusals) {
-    if (training_) training_->cancelled = true;
+    cancel_training();
     return finish({false, reason.message});
   }
   tell(ConnectionLost{reason.message});
@@ -161,8 +192,11 @@ void Driver::tell_host() {
 
 void Driver::carry_out(Actions& actions) {
   for (Action& action : actions) {
+    step();
     if (auto* send = std::get_if<Send>(&action)) {
-      if (connection_) connection_->send(proto::encode(send->message));
+      if (!connection_) continue;
+      transfers_.sent(send->message);
+      connection_->send(proto::encode(send->message));
     } else if (const auto* timer = std::get_if<SetTimer>(&action)) {
       timer_.set(timer->at);
     } else if (std::holds_alternative<Connect>(action)) {
@@ -173,9 +207,16 @@ void Driver::carry_out(Actions& actions) {
     } else if (auto* start = std::get_if<StartTraining>(&action)) {
       start_training(std::move(start->task));
     } else if (std::holds_alternative<CancelTraining>(action)) {
-      if (training_) training_->cancelled = true;
-      training_.reset();
+      cancel_training();
       training_watch_.cancel();
+    } else if (std::holds_alternative<PauseTraining>(action)) {
+      pause_training(true);
+    } else if (std::holds_alternative<ResumeTraining>(action)) {
+      pause_training(false);
+    } else if (const auto* saving = std::get_if<Save>(&action)) {
+      save(*saving->work);
+    } else if (const auto* piece = std::get_if<AppendDownload>(&action)) {
+      if (host_.spool) host_.spool->append(*piece, loop_.now());
     } else if (auto* masking = std::get_if<MaskUpdate>(&action)) {
       start_masking(std::move(*masking));
     } else if (const auto* note = std::get_if<Note>(&action)) {
@@ -186,8 +227,47 @@ void Driver::carry_out(Actions& actions) {
   }
 }
 
+Moment Driver::moment() const { return {loop_.now(), std::chrono::system_clock::now()}; }
+
+ParticipantOptions Driver::with_saved_work(ParticipantOptions options, Spool* spool, Moment now) {
+  // A chunk that takes longer than this is too much to lose with a connection.
+  constexpr Duration kPieceTime = std::chrono::seconds(1);
+  options.piece_time = kPieceTime;
+  if (spool == nullptr) return options;
+  options.saves_work = true;
+  options.saved = spool->load(now);
+  return options;
+}
+
+/// On disk before the actions behind it. From there on the bytes are the file's: clean pages
+/// instead of heap.
+void Driver::save(const SavedWork& work) {
+  if (!host_.spool) return;
+  host_.spool->save(work, moment());
+  participant_.use_stored([&](const SharedBytes& bytes) { return host_.spool->stored(bytes); });
+}
+
+/// A training that rests has to wake up to see that it is cancelled.
+void Driver::cancel_training() {
+  const auto training = std::exchange(training_, nullptr);
+  if (!training) return;
+  training->cancelled = true;
+  training->paused = false;
+  training->paused.notify_all();
+}
+
+void Driver::pause_training(bool pause) {
+  if (!training_) return;
+  training_->paused = pause;
+  training_->paused.notify_all();
+}
+
 void Driver::start_training(TrainingTask task) {
-  if (training_) training_->cancelled = true;
+  cancel_training();
+  if (host_.spool) {
+    task.model = host_.spool->stored(task.model);
+    if (!task.residual.empty()) task.residual = host_.spool->stored(task.residual);
+  }
   auto training = std::make_shared<Training>();
   training->task = std::move(task);
   training_ = training;
@@ -202,6 +282,7 @@ void Driver::start_training(TrainingTask task) {
     control.cancelled = &training->cancelled;
     control.steps_done = &training->steps_done;
     control.wrap_up = &training->wrap_up;
+    control.paused = &training->paused;
     const Time began = loop.now();
     auto result = std::make_shared<Result<TrainedUpdate>>(trainers.train(training->task, control));
     const Duration took = loop.now() - began;
@@ -214,11 +295,22 @@ void Driver::start_training(TrainingTask task) {
   });
 }
 
+namespace {
+
+Result<SharedBytes> mask(const MaskUpdate& masking) {
+  try {
+    return masking.job->run(masking.format, masking.update.span());
+  } catch (const std::bad_alloc&) {
+    return failed("masking the update takes more memory than this device gives");
+  }
+}
+
+}  // namespace
+
 void Driver::start_masking(MaskUpdate masking) {
   auto alive = alive_;
   workers_.submit([this, alive, masking = std::move(masking), &loop = loop_] {
-    auto masked = std::make_shared<Result<SharedBytes>>(
-        masking.job->run(masking.format, masking.update.span()));
+    auto masked = std::make_shared<Result<SharedBytes>>(mask(masking));
     if (masked->ok())
       static_cast<void>((*masked)->digest());  // hashed here, remembered with the bytes
     loop.post([this, alive, round = masking.round, masked] {

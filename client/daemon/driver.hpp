@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <covey/client/participant.hpp>
+#include <covey/client/spool.hpp>
 #include <covey/client/trainer.hpp>
 #include <covey/transport/connection.hpp>
 #include <covey/transport/event_loop.hpp>
@@ -16,6 +17,8 @@
 #include <vector>
 
 #include "client/daemon/log.hpp"
+#include "client/daemon/sudden_death.hpp"
+#include "client/daemon/transfer_count.hpp"
 
 namespace covey::client {
 
@@ -34,6 +37,12 @@ class TrainerPool {
   std::vector<std::unique_ptr<Trainer>> idle_;
 };
 
+/// The disk of one device: a Spool in `directory`, which is made and locked. Error if it is in use
+/// or cannot be written.
+Result<std::unique_ptr<Spool>> open_spool(const std::string& directory, ClientId client,
+                                          std::uint64_t max_bytes, Log log,
+                                          SuddenDeath* death = nullptr);
+
 /// Carries out one participant's actions on a real connection: frames to events, actions to
 /// effects. Loop thread only; training runs on the worker pool and comes back as an event.
 class Driver {
@@ -44,6 +53,9 @@ class Driver {
     std::function<void(std::string_view phase)> on_phase = nullptr;  ///< when it changes
     std::function<void(RoundNumber round)> on_accepted = nullptr;    ///< an update was counted
     std::function<void()> on_finished = nullptr;
+    /// What survives the process; null: nothing does. From open_spool.
+    std::unique_ptr<Spool> spool = nullptr;
+    SuddenDeath* death = nullptr;  ///< for tests; outlives the driver
   };
   Driver(transport::EventLoop& loop, std::unique_ptr<transport::Dialer> dialer,
          ParticipantOptions options, TrainerPool& trainers, transport::WorkerPool& workers,
@@ -65,6 +77,8 @@ class Driver {
   std::string_view phase() const { return participant_.phase_name(); }
   const std::optional<Finished>& finished() const { return finished_; }
   std::uint32_t rounds_accepted() const { return participant_.rounds_accepted(); }
+  /// Of models and updates, on all connections so far.
+  const TransferCount& transfers() const { return transfers_; }
   /// Of frames, without TLS, on all connections so far.
   std::uint64_t bytes_sent() const {
     return bytes_sent_ + (connection_ ? connection_->bytes_sent() : 0);
@@ -79,6 +93,7 @@ class Driver {
     std::atomic<bool> cancelled{false};
     std::atomic<std::uint32_t> steps_done{0};
     std::atomic<bool> wrap_up{false};
+    std::atomic<bool> paused{false};
     std::optional<Time> wrap_up_at;  ///< when what is done has to do
   };
 
@@ -90,17 +105,23 @@ class Driver {
   void carry_out(Actions& actions);
   void start_training(TrainingTask task);
   void start_masking(MaskUpdate masking);
+  void cancel_training();
+  void pause_training(bool pause);
+  void save(const SavedWork& work);
+  Moment moment() const;
+  static ParticipantOptions with_saved_work(ParticipantOptions options, Spool* spool, Moment now);
   void look_at_training();
   void forget_connection();
   void tell_host();
+  void step() const;
   void log(LogLevel level, std::string_view text) const;
 
   transport::EventLoop& loop_;
   std::unique_ptr<transport::Dialer> dialer_;
+  Host host_;
   Participant participant_;
   TrainerPool& trainers_;
   transport::WorkerPool& workers_;
-  Host host_;
   std::string_view phase_told_;  ///< to the host; of static storage
   std::uint32_t accepted_told_ = 0;
   transport::Timer timer_;
@@ -114,6 +135,7 @@ class Driver {
   std::shared_ptr<Training> training_;
   std::optional<Finished> finished_;
   std::uint64_t bytes_sent_ = 0, bytes_received_ = 0;
+  TransferCount transfers_;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  ///< posted answers may outlive us
 };
 

@@ -7,6 +7,7 @@
 #include <covey/assert.hpp>
 #include <covey/bfloat16.hpp>
 #include <cstring>
+
 #include "workspace.hpp"
 
 namespace covey::models {
@@ -15,7 +16,6 @@ namespace {
 
 /// Values that go through fp32 together where a whole vector is read or written.
 constexpr std::size_t kBlockFloats = 2048;
-
 
 }  // namespace
 
@@ -38,7 +38,7 @@ DataShape Bf16Engine::data_shape() const {
 }
 
 Result<void> Bf16Engine::check_training(const OptimizerSpec&, std::size_t batch) const {
-  if (batch <= max_batch_) return {};  // has been reserved
+  if (batch <= max_batch_) return {};      // has been reserved
   return check_step_memory(plan_, batch);  // of the same order, and larger
 }
 
@@ -229,6 +229,13 @@ Result<SharedBytes> Bf16Engine::encode_difference(Encoding encoding, RandomStrea
   }
   COVEY_ASSERT(bytes.size() == encoded_size(encoding, plan_.layout));
   return SharedBytes(std::move(bytes));
+}
+
+void Bf16Engine::release_scratch() {
+  block_ = {};
+  gradient_ = {};
+  optimizer_.reset();
+  max_batch_ = 0;
 }
 
 std::size_t Bf16Engine::bytes() const {

@@ -32,6 +32,7 @@ class Bf16Engine final : public Engine {
   bool finite() const override;
   double difference_squared_norm() const override;
   Result<SharedBytes> encode_difference(Encoding encoding, RandomStream random) const override;
+  void release_scratch() override;
   std::size_t bytes() const override;
 
  private:

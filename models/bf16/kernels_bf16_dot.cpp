@@ -1,7 +1,7 @@
 #define COVEY_KERNELS kernels_bf16_dot
 #include "bf16/kernels_bf16.hpp"
 
-#if defined(__x86_64__) && defined(__AVX512BF16__)
+#if defined(__x86_64__) && defined(__AVX512BF16__) && !defined(COVEY_NO_AVX512)
 #include "bf16/bf16_table.hpp"
 
 namespace covey::models {

@@ -6,9 +6,9 @@
 
 namespace covey::models {
 
-CsvReader::CsvReader(std::string name, std::string_view text)
-    : name_(std::move(name)), text_(text) {
-  if (text_.starts_with("\xEF\xBB\xBF")) at_ = 3;
+CsvReader::CsvReader(std::string name, std::string_view text, std::size_t line)
+    : name_(std::move(name)), text_(text), line_(line) {
+  if (line == 1 && text_.starts_with("\xEF\xBB\xBF")) at_ = 3;
 }
 
 bool CsvReader::at_line_end() const {

@@ -12,8 +12,9 @@ namespace covey::models {
 /// lines end with LF or CRLF; empty lines are passed over; a UTF-8 byte order mark is skipped.
 class CsvReader {
  public:
-  /// `text` outlives the reader. `name` stands in errors.
-  CsvReader(std::string name, std::string_view text);
+  /// `text` outlives the reader. `name` stands in errors. `line`: the number of its first line,
+  /// where it goes on with a table.
+  CsvReader(std::string name, std::string_view text, std::size_t line = 1);
 
   /// Replaces `cells` by the next row's; false at the end of the text. Error naming file and line
   /// for a quote that does not close or is followed by more text.
@@ -21,6 +22,8 @@ class CsvReader {
 
   /// Line, from 1, on which the row last read begins.
   std::size_t line() const { return row_line_; }
+  /// The line behind what was read.
+  std::size_t next_line() const { return line_; }
   const std::string& name() const { return name_; }
 
  private:

@@ -75,7 +75,8 @@ Result<std::vector<std::uint8_t>> read_values(gzFile file, const std::string& pa
 
 }  // namespace
 
-Result<IdxArray> read_idx(const std::string& path, std::uint32_t dimensions) {
+Result<IdxArray> read_idx(const std::string& path, std::uint32_t dimensions,
+                          std::uint64_t max_values) {
   const GzFile file(gzopen(path.c_str(), "rb"));
   if (!file) return not_found(path + ": cannot be opened");
   COVEY_ASSIGN(const std::uint32_t magic, read_u32(file.get(), path));
@@ -95,6 +96,10 @@ Result<IdxArray> read_idx(const std::string& path, std::uint32_t dimensions) {
       return malformed(
           fmt::format("{}: dimension {} is {}: more than 2^32 values", path, i, extent));
     }
+  }
+  if (total > max_values) {
+    return failed(fmt::format("{}: {} values, more than the {} bytes that they may take", path,
+                              total, max_values));
   }
   COVEY_ASSIGN(array.values, read_values(file.get(), path, total));
   return array;

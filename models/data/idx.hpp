@@ -14,7 +14,9 @@ struct IdxArray {
 };
 
 /// Reads a plain or gzip-compressed idx file of unsigned bytes with this many dimensions. Error
-/// naming the file and what is wrong with it: magic number, length, compression.
-Result<IdxArray> read_idx(const std::string& path, std::uint32_t dimensions);
+/// naming the file and what is wrong with it: magic number, length, compression, more values than
+/// `max_values`.
+Result<IdxArray> read_idx(const std::string& path, std::uint32_t dimensions,
+                          std::uint64_t max_values = std::uint64_t{1} << 32);
 
 }  // namespace covey::models

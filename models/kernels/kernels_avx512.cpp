@@ -1,7 +1,7 @@
 #define COVEY_KERNELS kernels_avx512
 #include "kernels/kernels.hpp"
 
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(COVEY_NO_AVX512)
 #if !defined(__AVX512F__)
 #error \
     "compile this file with -mavx512f -mavx512vl -mavx512bw -mavx512dq -mfma (models/CMakeLists.txt does)"

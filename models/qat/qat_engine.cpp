@@ -8,14 +8,25 @@
 
 namespace covey::models {
 
-Result<std::unique_ptr<Engine>> QatEngine::make(const ModelSpec& spec) {
-  COVEY_ASSIGN(Network network, Network::make_quantisation_aware(spec));
-  // What else the integer engine refuses (sums that 32 bits may not hold, a relu behind the scores)
-  // is better told before training than after it.
-  const std::size_t ranges = count_ranges(spec);
+namespace {
+
+/// What else the integer engine refuses (sums that 32 bits may not hold, a relu behind the scores)
+/// is better told before training than after it.
+Result<void> check_integer_model(const Network& network) {
+  const std::size_t ranges = count_ranges(network.spec());
   const ParameterVector zeros(network.num_parameters() - ranges);
   const std::vector<float> ones(ranges, 1.0f);
-  COVEY_ASSIGN(const auto model, QuantisedModel::make(spec, zeros.span(), ones));
+  const auto model = QuantisedModel::make(network.spec(), zeros.span(), ones);
+  if (!model.ok()) return model.error();
+  return {};
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Engine>> QatEngine::make(const ModelSpec& spec) {
+  COVEY_ASSIGN(Network network, Network::make_quantisation_aware(spec));
+  COVEY_TRY(
+      check_integer_model(network));  // its memory is free again before the engine takes its own
   return std::unique_ptr<Engine>(new QatEngine(std::move(network)));
 }
 
@@ -29,6 +40,11 @@ QatEngine::QatEngine(Network made)
 Result<void> QatEngine::load(std::span<const std::byte> model) {
   current_ = false;
   return VectorEngine::load(model);
+}
+
+Result<void> QatEngine::load_shared(const SharedBytes& model) {
+  current_ = false;
+  return VectorEngine::load_shared(model);
 }
 
 double QatEngine::train_step(std::span<const float> inputs, std::span<const std::int32_t> labels,

@@ -19,6 +19,7 @@ class QatEngine final : public VectorEngine {
   static Result<std::unique_ptr<Engine>> make(const ModelSpec& spec);
 
   Result<void> load(std::span<const std::byte> model) override;
+  Result<void> load_shared(const SharedBytes& model) override;
   double train_step(std::span<const float> inputs, std::span<const std::int32_t> labels,
                     float learning_rate, float proximal_mu) override;
   /// Of the integer model, which is built once for the weights as they are: that allocates. While

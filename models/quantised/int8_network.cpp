@@ -52,6 +52,8 @@ std::size_t Int8Network::inputs() const { return plan_->inputs; }
 std::size_t Int8Network::classes() const { return plan_->classes; }
 std::size_t Int8Network::max_batch() const { return plan_->max_batch; }
 
+std::size_t Int8Network::parameter_bytes() const { return plan_->storage_bytes; }
+
 Int8MemoryPlan Int8Network::training_memory(std::size_t max_batch) const {
   return Int8WorkspaceLayout::memory(*plan_, max_batch, true);
 }

@@ -1,7 +1,7 @@
 #define COVEY_INT8_KERNELS kernels_int8_vnni
 #include "kernels_int8.hpp"
 
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(COVEY_NO_AVX512)
 #if !defined(__AVX512VNNI__)
 #error \
     "compile this file with -mavx512f -mavx512vl -mavx512bw -mavx512dq -mavx512vnni (models/quantised/kernels.cmake does)"

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "mechanisms/fixed_point_layout.hpp"
 
@@ -51,7 +52,7 @@ void Decoder::unpack_chunk(const PackedFormat& part, std::size_t start) {
     return;
   }
   for (std::size_t i = 0; i < part.coordinates; ++i) {
-    chunk_[i] = start + i < format_.dimension ? margin_ : 0;
+    chunk_[i] = start + i < format_.summed ? margin_ : 0;
   }
   part_words_.assign(words.begin(), words.end());
   margin_words_.resize(part.words());
@@ -102,12 +103,12 @@ Result<double> Decoder::scalar(std::size_t index, std::span<const std::int64_t> 
 
 Result<void> Decoder::decode(DecodedSum& sum) {
   std::vector<std::int64_t> digits;
-  sum.vector.resize(format_.dimension);
+  sum.vector.resize(format_.summed);
   for (std::size_t start = 0; start < format_.packed.coordinates; start += kChunk) {
     const PackedFormat part{format_.packed.sum_bits,
                             std::min(kChunk, format_.packed.coordinates - start)};
     const std::size_t end = start + part.coordinates;
-    const std::size_t vector_end = std::clamp(format_.dimension, start, end);
+    const std::size_t vector_end = std::clamp(format_.summed, start, end);
     unpack_chunk(part, start);
     COVEY_TRY(take_vector(start, vector_end, sum.vector));
     digits.insert(digits.end(), chunk_.begin() + static_cast<std::ptrdiff_t>(vector_end - start),
@@ -120,6 +121,22 @@ Result<void> Decoder::decode(DecodedSum& sum) {
     sum.scalars.push_back(value);
   }
   return {};
+}
+
+}  // namespace
+
+namespace {
+
+/// Back to R^d. A coordinate that was drawn with probability summed / d stands for d / summed of them.
+void spread_out(const SumFormat& format, std::uint64_t seed, RoundNumber round,
+                std::vector<double>& vector) {
+  const auto chosen = summed_coordinates(format, seed, round);
+  const double scale = format.least_error ? 1
+                                          : static_cast<double>(format.dimension) /
+                                                static_cast<double>(format.summed);
+  std::vector<double> whole(format.dimension);
+  for (std::size_t i = 0; i < chosen.size(); ++i) whole[chosen[i]] = scale * vector[i];
+  vector = std::move(whole);
 }
 
 }  // namespace
@@ -137,8 +154,22 @@ Result<DecodedSum> decode_sum(const SumFormat& format, std::span<const std::uint
   DecodedSum sum;
   Decoder decoder(format, words, count);
   COVEY_TRY(decoder.decode(sum));
+  if (format.summed < format.dimension) spread_out(format, seed, round, sum.vector);
   if (format.plan.rotation) rotate_back(sum.vector, seed, round);
   return sum;
+}
+
+Result<std::vector<double>> decode_contribution(const SumFormat& format,
+                                                std::span<const std::byte> packed,
+                                                const ContributionDraw& draw) {
+  if (packed.size() != format.bytes()) {
+    return invalid_argument(fmt::format("a contribution of {} bytes is read as one of {}",
+                                        packed.size(), format.bytes()));
+  }
+  std::vector<std::uint64_t> words(format.packed.words());
+  std::memcpy(words.data(), packed.data(), packed.size());
+  COVEY_ASSIGN(DecodedSum alone, decode_sum(format, words, 1, draw.seed, draw.round));
+  return std::move(alone.vector);
 }
 
 }  // namespace covey::privacy

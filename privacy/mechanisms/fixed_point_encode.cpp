@@ -65,6 +65,10 @@ class Encoder {
     rounding_.offset = static_cast<double>(offset_of(format.plan));
     RandomStream random(draw.seed, RandomPurpose::kUpdateRounding, draw.round, draw.client);
     for (auto& word : rounding_.key) word = random.next_u32();
+    if (format.least_error) {
+      rounding_.spread = 0;
+      rounding_.centre = 0.5;
+    }
     make_digits(scalars);
   }
   ~Encoder() { wipe(std::as_writable_bytes(std::span(chunk_))); }
@@ -140,8 +144,8 @@ Result<void> Encoder::choose_rounding() {
   for (std::uint32_t attempt = 0; attempt < kMaxAttempts; ++attempt) {
     rounding_.counter = {attempt, 0, 0};
     Uint128 sum = 0;
-    for (std::size_t start = 0; start < format_.dimension; start += kChunk) {
-      const std::size_t count = std::min(kChunk, format_.dimension - start);
+    for (std::size_t start = 0; start < format_.summed; start += kChunk) {
+      const std::size_t count = std::min(kChunk, format_.summed - start);
       round(start, count);
       std::uint64_t squares = 0;
       for (std::size_t i = 0; i < count; ++i) {
@@ -179,13 +183,13 @@ Result<std::uint64_t> Encoder::encode(NoiseSampler* noise, std::vector<std::byte
     const PackedFormat part{format_.packed.sum_bits,
                             std::min(kChunk, format_.packed.coordinates - start)};
     const std::size_t end = start + part.coordinates;
-    const std::size_t vector_end = std::clamp(format_.dimension, start, end);
+    const std::size_t vector_end = std::clamp(format_.summed, start, end);
     if (vector_end > start) {
       clipped += round(start, vector_end - start);
       if (noise != nullptr) add_noise(*noise, std::span(chunk_).first(vector_end - start));
     }
     if (end > vector_end) {
-      std::copy_n(digits_.begin() + static_cast<std::ptrdiff_t>(vector_end - format_.dimension),
+      std::copy_n(digits_.begin() + static_cast<std::ptrdiff_t>(vector_end - format_.summed),
                   end - vector_end,
                   chunk_.begin() + static_cast<std::ptrdiff_t>(vector_end - start));
     }
@@ -215,6 +219,13 @@ Result<FixedPointContribution> encode_contribution(const SumFormat& format,
     if (!all_finite(update)) {
       return invalid_argument("the update is too large to be rotated in single precision");
     }
+  }
+  if (format.summed < format.dimension) {
+    const auto chosen = summed_coordinates(format, draw.seed, draw.round);
+    if (!format.plan.rotation) rotated.resize(chosen.size());
+    for (std::size_t i = 0; i < chosen.size(); ++i) rotated[i] = update[chosen[i]];
+    rotated.resize(chosen.size());
+    update = rotated;
   }
   FixedPointContribution contribution;
   contribution.weight_clipped = !format.privacy.enabled() && weight > format.plan.max_weight;

@@ -42,6 +42,16 @@ Result<void> check_plan(const SecureAggregationPlan& plan, const PrivacyPlan& pr
     return invalid_argument(fmt::format("a secure sum of at most {} devices: 1 to {} are possible",
                                         plan.max_devices, kMaxDevices));
   }
+  if (!(plan.subsample > 0 && plan.subsample <= 1)) {
+    return invalid_argument(fmt::format(
+        "secure aggregation of a share of {} of the coordinates: it must be above 0 and at most 1",
+        plan.subsample));
+  }
+  if (plan.subsample < 1 && privacy.enabled()) {
+    return invalid_argument(
+        "a secure sum of some of the coordinates is scaled up by what it leaves out, and with it the "
+        "noise of differential privacy, which is counted on a whole vector");
+  }
   return {};
 }
 
@@ -104,7 +114,13 @@ Result<SumFormat> SumFormat::make(const SecureAggregationPlan& plan, const Priva
                                   std::size_t dimension, std::size_t num_scalars) {
   COVEY_TRY(check_plan(plan, privacy));
   if (dimension == 0) return invalid_argument("a secure sum of vectors without a coordinate");
-  SumFormat format{plan, privacy, dimension, num_scalars, 0, {}};
+  SumFormat format;
+  format.plan = plan;
+  format.privacy = privacy;
+  format.dimension = dimension;
+  format.num_scalars = num_scalars;
+  format.summed = std::min(dimension, static_cast<std::size_t>(std::ceil(
+                                          plan.subsample * static_cast<double>(dimension))));
   format.quantum = plan.clip / static_cast<double>(offset_of(plan));  // 2 C / (2^b - 2)
   if (!positive(format.quantum)) {
     return invalid_argument(
@@ -126,8 +142,22 @@ Result<SumFormat> SumFormat::make(const SecureAggregationPlan& plan, const Priva
   }
   // What check_plan and check_noise let through fits: M < 2^40 sqrt(2 * 2^20 * 105 ln 2) < 2^54.
   COVEY_ASSERT(sum_bits <= PackedFormat::kMaxSumBits);
-  format.packed = {sum_bits, dimension + num_scalars * digits_of(plan)};
+  format.packed = {sum_bits, format.summed + num_scalars * digits_of(plan)};
   return format;
+}
+
+// Knuth, The Art of Computer Programming, volume 2, section 3.4.2, Algorithm S.
+std::vector<std::uint32_t> summed_coordinates(const SumFormat& format, std::uint64_t seed,
+                                              RoundNumber round) {
+  RandomStream random(seed, RandomPurpose::kSubsample, round);
+  std::vector<std::uint32_t> chosen;
+  chosen.reserve(format.summed);
+  for (std::size_t i = 0; i < format.dimension && chosen.size() < format.summed; ++i) {
+    if (random.below(format.dimension - i) < format.summed - chosen.size()) {
+      chosen.push_back(static_cast<std::uint32_t>(i));
+    }
+  }
+  return chosen;
 }
 
 }  // namespace covey::privacy

@@ -98,6 +98,8 @@ template <int Lanes>
   const double clip = rounding.clip;
   const double inverse_quantum = rounding.inverse_quantum;
   const double offset = rounding.offset;
+  const double spread = rounding.spread;
+  const double centre = rounding.centre;
   std::uint64_t clipped = 0;
   for (std::size_t block = 0; block < blocks; ++block) {
     alignas(64) std::uint32_t words[kRoundingBlock];
@@ -114,7 +116,7 @@ template <int Lanes>
       // other value goes up with its fraction as probability to within 2^-25, to neither side on
       // average. offset + u needs 49 bits and is exact; the sum of all is below 2 offset + 1.
       const double u =
-          (static_cast<double>(static_cast<std::int32_t>(words[i] >> 8)) + 0.5) * 0x1p-24;
+          static_cast<double>(static_cast<std::int32_t>(words[i] >> 8)) * spread + centre;
       points[i] = static_cast<std::int32_t>(point + (offset + u));
     }
     clipped += static_cast<std::uint64_t>(outside);

@@ -7,12 +7,16 @@
 
 namespace covey::privacy {
 
-/// How the coordinates of one contribution become lattice points.
+/// How the coordinates of one contribution become lattice points: up or down at random, to neither side on
+/// average, or (spread = 0, centre = 1/2) to the nearest.
 struct Rounding {
   double factor = 1;           ///< min(weight, W) / W
   double clip = 1;             ///< C
   double inverse_quantum = 1;  ///< 1 / quantum
   double offset = 0;  ///< 2^(b-1) - 1: added to every lattice point, and the largest of them
+  /// What is added before the fraction is cut off: centre + k * spread for 24 random bits k.
+  double spread = 0x1p-24;
+  double centre = 0x1p-25;
   std::array<std::uint32_t, 4> key{};
   std::array<std::uint32_t, 3> counter{};  ///< the upper words: another counter, other draws
 };

@@ -3,6 +3,7 @@
 #include <covey/privacy/fixed_point.hpp>
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 /// Where a contribution's numbers stand in its packed coordinates, and how large their sums may
 /// become.
@@ -40,6 +41,10 @@ inline bool has_lattice_noise(const PrivacyPlan& privacy) {
 inline double lattice_stddev(const SumFormat& format) {
   return format.privacy.noise_stddev / format.quantum;
 }
+
+/// The coordinates of R^d that enter a round's sum, in order.
+std::vector<std::uint32_t> summed_coordinates(const SumFormat& format, std::uint64_t seed,
+                                              RoundNumber round);
 
 /// M: the noise of a whole sum is within [-M, M] in every coordinate, except with probability below
 /// 2^-40; 0 without noise on the lattice.

@@ -1,9 +1,8 @@
 #include <bit>
 #include <cmath>
+#include <covey/hadamard.hpp>
 #include <covey/privacy/fixed_point.hpp>
 #include <vector>
-
-#include "mechanisms/rotation_kernels.hpp"
 
 namespace covey::privacy {
 namespace {
@@ -32,26 +31,26 @@ const std::uint32_t* signs_at(const std::vector<std::uint32_t>& signs, std::size
 // Random signs, then the transform: the signs come first so that they and the scale 1 / sqrt(size)
 // are one pass. With H = H^T = H^-1 the inverse is the transform, then the signs.
 void rotate(std::span<float> values, std::uint64_t seed, RoundNumber round) {
-  const RotationKernel& kernel = rotation_kernels().front();
+  const HadamardKernel& kernel = hadamard_kernels().front();
   const auto signs = signs_of(values.size(), seed, round);
   for (std::size_t start = 0; start < values.size();) {
     const std::size_t size = std::bit_floor(values.size() - start);
     const auto scale = static_cast<float>(1 / std::sqrt(static_cast<double>(size)));
     std::uint32_t shifted = 0;
     kernel.signs_float(values.data() + start, size, signs_at(signs, start, shifted), scale);
-    kernel.hadamard_float(values.data() + start, size);
+    kernel.transform_float(values.data() + start, size);
     start += size;
   }
 }
 
 void rotate_back(std::span<double> values, std::uint64_t seed, RoundNumber round) {
-  const RotationKernel& kernel = rotation_kernels().front();
+  const HadamardKernel& kernel = hadamard_kernels().front();
   const auto signs = signs_of(values.size(), seed, round);
   for (std::size_t start = 0; start < values.size();) {
     const std::size_t size = std::bit_floor(values.size() - start);
     const double scale = 1 / std::sqrt(static_cast<double>(size));
     std::uint32_t shifted = 0;
-    kernel.hadamard_double(values.data() + start, size);
+    kernel.transform_double(values.data() + start, size);
     kernel.signs_double(values.data() + start, size, signs_at(signs, start, shifted), scale);
     start += size;
   }

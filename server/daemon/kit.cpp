@@ -1,7 +1,6 @@
 #include "server/daemon/kit.hpp"
 
 #include <fmt/format.h>
-#include <toml++/toml.h>
 
 #include <algorithm>
 #include <covey/transport/certificates.hpp>
@@ -11,6 +10,10 @@
 #include <optional>
 #include <span>
 #include <string_view>
+#include <utility>
+#include <variant>
+
+#include "client/daemon/settings_file.hpp"
 
 namespace covey {
 namespace {
@@ -39,69 +42,46 @@ Result<std::string> existing_file(const fs::path& path) {
   return path.string();
 }
 
-/// The keys of a kit's TOML file. Every error names the file, and the line where there is one.
+/// The keys of a kit's file. Every error names the file, and the line where there is one.
 class KitFile {
  public:
   static Result<KitFile> load(const fs::path& path) {
     COVEY_ASSIGN(const std::string name, existing_file(path));
-    COVEY_ASSIGN(const std::string text, text_of_file(name));
-    try {
-      return KitFile(name, toml::parse(text, name));
-    } catch (const toml::parse_error& error) {
-      return malformed(fmt::format("{}:{}: {}", name, error.source().begin.line,
-                                   std::string(error.description())));
-    }
+    COVEY_ASSIGN(SettingsFile file, SettingsFile::read(name));
+    return KitFile(std::move(file));
   }
 
   Result<std::string> text(std::string_view key) const {
-    const auto node = table_.at_path(key);
-    if (!node) return missing(key);
-    if (const auto value = node.value_exact<std::string>(); value && !value->empty()) return *value;
-    return wrong(key, *node.node(), "must be a text that is not empty");
+    const Setting* setting = file_.find(key);
+    if (setting == nullptr) return file_.missing(key);
+    const auto* value = std::get_if<std::string>(&setting->value);
+    if (value != nullptr && !value->empty()) return *value;
+    return file_.wrong(*setting, "must be a text that is not empty");
   }
 
-  bool has(std::string_view key) const { return static_cast<bool>(table_.at_path(key)); }
+  bool has(std::string_view key) const { return file_.find(key) != nullptr; }
 
   Result<ClientId> client(std::string_view key) const {
-    const auto node = table_.at_path(key);
-    if (!node) return missing(key);
-    const auto value = node.value_exact<std::int64_t>();
-    if (!value || *value < 0) return wrong(key, *node.node(), "must be a whole number from 0");
-    return ClientId{static_cast<std::uint64_t>(*value)};
+    const Setting* setting = file_.find(key);
+    if (setting == nullptr) return file_.missing(key);
+    const auto* value = std::get_if<std::int64_t>(&setting->value);
+    if (value != nullptr && *value >= 0) return ClientId{static_cast<std::uint64_t>(*value)};
+    return file_.wrong(*setting, "must be a whole number from 0");
   }
 
   Result<void> check_keys(std::initializer_list<std::string_view> keys) const {
-    COVEY_TRY(check_keys(table_, "", keys));
-    if (const auto* certificates = table_["certificates"].as_table()) {
-      return check_keys(*certificates, "certificates.", keys);
-    }
-    return {};
-  }
-
- private:
-  KitFile(std::string name, toml::table table) : name_(std::move(name)), table_(std::move(table)) {}
-
-  Result<void> check_keys(const toml::table& table, const std::string& prefix,
-                          std::initializer_list<std::string_view> keys) const {
-    for (const auto& [key, node] : table) {
-      const std::string path = prefix + std::string(key.str());
-      if (std::find(keys.begin(), keys.end(), path) == keys.end()) {
-        return wrong(path, node, "is not a key of a kit");
+    for (const Setting& setting : file_.settings()) {
+      if (std::find(keys.begin(), keys.end(), setting.key) == keys.end()) {
+        return file_.wrong(setting, "is not a key of a kit");
       }
     }
     return {};
   }
 
-  Error missing(std::string_view key) const {
-    return invalid_argument(fmt::format("{}: the key \"{}\" is missing", name_, key));
-  }
-  Error wrong(std::string_view key, const toml::node& node, std::string_view problem) const {
-    return invalid_argument(
-        fmt::format("{}:{}: \"{}\" {}", name_, node.source().begin.line, key, problem));
-  }
+ private:
+  explicit KitFile(SettingsFile file) : file_(std::move(file)) {}
 
-  std::string name_;
-  toml::table table_;
+  SettingsFile file_;
 };
 
 /// The identity of the kit's own certificate, which must be of `kind`.
@@ -181,7 +161,7 @@ Result<std::shared_ptr<const privacy::DeviceCredentials>> read_credentials(
 Result<Kit> load_device_kit(const std::string& directory) {
   const fs::path path = fs::path(directory) / "client.toml";
   COVEY_ASSIGN(const KitFile file, KitFile::load(path));
-  COVEY_TRY(file.check_keys({"server", "server-name", "client", "certificates", "certificates.ca",
+  COVEY_TRY(file.check_keys({"server", "server-name", "client", "certificates.ca",
                              "certificates.certificate", "certificates.key",
                              "certificates.identity", "certificates.identity-key"}));
   COVEY_ASSIGN(Kit kit, read_kit(file, directory));
@@ -199,7 +179,7 @@ Result<Kit> load_device_kit(const std::string& directory) {
 
 Result<Kit> load_operator_kit(const std::string& directory) {
   COVEY_ASSIGN(const KitFile file, KitFile::load(fs::path(directory) / "operator.toml"));
-  COVEY_TRY(file.check_keys({"server", "server-name", "certificates", "certificates.ca",
+  COVEY_TRY(file.check_keys({"server", "server-name", "certificates.ca",
                              "certificates.certificate", "certificates.key"}));
   COVEY_ASSIGN(Kit kit, read_kit(file, directory));
   COVEY_TRY(own_identity(kit.tls.certificate, PeerIdentity::Kind::kOperator, "an operator"));

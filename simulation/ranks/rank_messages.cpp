@@ -52,6 +52,24 @@ SharedBytes payload_of(std::vector<std::byte> message, std::size_t header) {
   return SharedBytes(std::move(message));
 }
 
+std::vector<std::byte> joined(std::span<const std::byte> first, std::span<const std::byte> second) {
+  std::vector<std::byte> both;
+  both.reserve(first.size() + second.size());
+  both.insert(both.end(), first.begin(), first.end());
+  both.insert(both.end(), second.begin(), second.end());
+  return both;
+}
+
+/// The last `size` bytes in front of the header, as a buffer of their own; `begin` then stands in front
+/// of them.
+std::optional<SharedBytes> cut_tail(std::span<const std::byte> message, std::size_t& begin,
+                                    std::uint64_t size) {
+  if (size > begin) return std::nullopt;
+  begin -= static_cast<std::size_t>(size);
+  const auto tail = message.subspan(begin, static_cast<std::size_t>(size));
+  return SharedBytes(std::vector<std::byte>(tail.begin(), tail.end()));
+}
+
 void blob(ByteWriter& writer, std::span<const std::byte> bytes) {
   writer.number(bytes.size());
   writer.raw(bytes);
@@ -87,7 +105,8 @@ RankHello read_hello(ByteReader& reader) {
   return hello;
 }
 
-client::TrainedUpdate read_update(ByteReader& reader) {
+/// `residual_size`: how many bytes behind the update's are its residual.
+client::TrainedUpdate read_update(ByteReader& reader, std::uint64_t& residual_size) {
   client::TrainedUpdate update;
   update.digest = reader.digest();
   update.weight = reader.real();
@@ -103,6 +122,8 @@ client::TrainedUpdate read_update(ByteReader& reader) {
     update.packed = format;
   }
   update.clipped_coordinates = reader.number();
+  if (reader.flag()) update.residual = SharedBytes();
+  residual_size = reader.number();
   return update;
 }
 
@@ -120,6 +141,8 @@ void write_update(ByteWriter& writer, const client::TrainedUpdate& update) {
     writer.number(update.packed->coordinates);
   }
   writer.number(update.clipped_coordinates);
+  writer.flag(update.residual.has_value());
+  writer.number(update.residual ? update.residual->size() : 0);
 }
 
 }  // namespace
@@ -173,11 +196,14 @@ std::vector<std::byte> encode_job(std::uint64_t number, const TrainingJob& job,
   assignment.model_size = job.task.model.size();
   assignment.report_within = job.task.report_within;
   blob(writer, proto::encode(ServerMessage(std::move(assignment))).header);
-  return join(model.included ? job.task.model.span() : std::span<const std::byte>(), writer);
+  writer.number(job.task.residual.size());
+  const auto sent = model.included ? job.task.model.span() : std::span<const std::byte>();
+  if (job.task.residual.empty()) return join(sent, writer);
+  return join(joined(sent, job.task.residual.span()), writer);
 }
 
 Result<JobMessage> decode_job(std::vector<std::byte> bytes) {
-  const auto begin = header_begin(bytes);
+  auto begin = header_begin(bytes);
   if (!begin) return not_ours("a training job");
   ByteReader reader(header_of(bytes, *begin));
   JobMessage message;
@@ -190,6 +216,7 @@ Result<JobMessage> decode_job(std::vector<std::byte> bytes) {
   message.model.dropped.resize(reader.count(1));
   for (std::uint64_t& serial : message.model.dropped) serial = reader.number();
   const auto header = reader.raw(reader.number());
+  const std::uint64_t residual_size = reader.number();
   if (!reader.ok() || reader.left() > 0) return not_ours("a training job");
   COVEY_ASSIGN(auto decoded, proto::decode_server_message(header, {}));
   auto* assignment = std::get_if<Assignment>(&decoded);
@@ -198,6 +225,9 @@ Result<JobMessage> decode_job(std::vector<std::byte> bytes) {
   task.round = assignment->round;
   task.plan = std::move(assignment->plan);
   task.report_within = assignment->report_within;
+  auto residual = cut_tail(bytes, *begin, residual_size);
+  if (!residual) return not_ours("a training job's residual");
+  task.residual = std::move(*residual);
   task.model = payload_of(std::move(bytes), *begin);
   return message;
 }
@@ -217,19 +247,23 @@ std::vector<std::byte> encode_outcome(std::uint64_t number,
     writer.number(static_cast<std::uint64_t>(Ending::kUpdate));
     write_update(writer, **outcome);
     update = (*outcome)->update.span();
+    if (const auto& residual = (*outcome)->residual; residual && !residual->empty()) {
+      return join(joined(update, residual->span()), writer);
+    }
   }
   return join(update, writer);
 }
 
 Result<OutcomeMessage> decode_outcome(std::vector<std::byte> bytes) {
-  const auto begin = header_begin(bytes);
+  auto begin = header_begin(bytes);
   if (!begin) return not_ours("a training result");
+  std::uint64_t residual_size = 0;
   ByteReader reader(header_of(bytes, *begin));
   OutcomeMessage message;
   message.number = reader.number();
   const std::uint64_t ending = reader.number();
   if (ending == static_cast<std::uint64_t>(Ending::kUpdate)) {
-    message.outcome = Result<client::TrainedUpdate>(read_update(reader));
+    message.outcome = Result<client::TrainedUpdate>(read_update(reader, residual_size));
   } else if (ending == static_cast<std::uint64_t>(Ending::kError)) {
     const auto code = static_cast<ErrorCode>(reader.number());
     message.outcome = Result<client::TrainedUpdate>(Error{code, reader.text()});
@@ -238,6 +272,9 @@ Result<OutcomeMessage> decode_outcome(std::vector<std::byte> bytes) {
   }
   if (!reader.ok() || reader.left() > 0) return not_ours("a training result");
   if (message.outcome && message.outcome->ok()) {
+    auto residual = cut_tail(bytes, *begin, residual_size);
+    if (!residual) return not_ours("a training result's residual");
+    if ((*message.outcome)->residual) (*message.outcome)->residual = std::move(*residual);
     (*message.outcome)->update = payload_of(std::move(bytes), *begin);
   }
   return message;

@@ -20,7 +20,7 @@ thread_local std::size_t allocations = 0;
 void* allocate(std::size_t size) {
   ++allocations;
   void* p = std::malloc(size == 0 ? 1 : size);
-  if (p == nullptr) std::abort();
+  if (p == nullptr) throw std::bad_alloc();
   return p;
 }
 
@@ -28,7 +28,7 @@ void* allocate(std::size_t size, std::align_val_t alignment) {
   ++allocations;
   const auto align = static_cast<std::size_t>(alignment);
   void* p = std::aligned_alloc(align, (size + align - 1) / align * align);
-  if (p == nullptr) std::abort();
+  if (p == nullptr) throw std::bad_alloc();
   return p;
 }
 

@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <catch2/catch.hpp>
 #include <covey/client/participant.hpp>
+#include <covey/client/spool.hpp>
+#include <covey/compression/model_delta.hpp>
+#include <covey/proto/codec.hpp>
 #include <cstring>
 #include <deque>
 #include <optional>
@@ -10,8 +13,11 @@
 #include <variant>
 #include <vector>
 
-/// One device against a server (FakeServer: sums in the open) that follows the protocol, in virtual time: every message in either
-/// direction is delivered by its own step, so a test can cut the connection after any of them.
+#include "memory_disk.hpp"
+
+/// One device against a server (FakeServer: sums in the open) that follows the protocol, in virtual
+/// time: every message in either direction is delivered by its own step, so a test can cut the
+/// connection after any of them.
 namespace covey::client::testing {
 
 using namespace std::chrono_literals;
@@ -62,6 +68,7 @@ inline ParticipantOptions small_options() {
   options.client = ClientId{3};
   options.seed = 42;
   options.request_bytes = 256;
+  options.conditions.num_examples = 12;
   return options;
 }
 
@@ -96,6 +103,9 @@ struct FakeServer {
   Duration heartbeat = 10s;
   bool silent = false;
   bool round_done = false;
+  bool more_rounds = false;
+  SharedBytes difference;  ///< to another model, if the assignment has one
+  bool forgets_difference = false;
   std::vector<std::byte> upload;      ///< of the reported update
   std::uint64_t upload_received = 0;  ///< bytes that came, counting repeated ones
   std::optional<Report> report;
@@ -109,12 +119,16 @@ struct FakeServer {
   using Answers = std::vector<ServerMessage>;
   Answers on(const Hello&) { return {Welcome{kProtocolVersion, chunk_bytes, heartbeat}}; }
   Answers on(const CheckIn&) {
+    if (round_done && more_rounds) return {Waiting{}};
     if (round_done) return {Refusal{RefusalReason::kRunFinished, "done"}};
     return {Waiting{}, assignment};
   }
   Answers on(const BlobRequest& request) {
-    REQUIRE(request.offset + request.length <= model.size());
-    return {BlobChunk{request.blob, request.offset, model.slice(request.offset, request.length)}};
+    const bool is_difference = assignment.delta && request.blob == assignment.delta->blob;
+    if (is_difference && forgets_difference) return {BlobMissing{request.blob}};
+    const SharedBytes& blob = is_difference ? difference : model;
+    REQUIRE(request.offset + request.length <= blob.size());
+    return {BlobChunk{request.blob, request.offset, blob.slice(request.offset, request.length)}};
   }
   Answers on(const Progress& progress) {
     return {ProgressReply{progress.run, progress.round, !round_done}};
@@ -153,9 +167,11 @@ struct FakeServer {
 
 template <typename Server>
 struct BasicWorld {
-  explicit BasicWorld(ParticipantOptions options = small_options()) : device(std::move(options)) {}
+  explicit BasicWorld(ParticipantOptions of_device = small_options())
+      : options(std::move(of_device)), device(options) {}
 
   Server server;
+  ParticipantOptions options;  ///< of every life of the device
   Participant device;
   Time now{};
   bool dialling = false;
@@ -165,10 +181,11 @@ struct BasicWorld {
   std::optional<Time> timer;
   std::optional<TrainingTask> training;
   Time training_ends{};
+  bool resting = false;
   Duration training_takes = 3s;
   TrainedUpdate update = make_update();
-  std::deque<MaskUpdate> masking;  ///< under way
-  bool masks = true;               ///< otherwise it stays so
+  std::deque<MaskUpdate> masking;          ///< under way
+  bool masks = true;                       ///< otherwise it stays so
   std::optional<std::uint32_t> cut_after;  ///< messages delivered
 
   std::uint32_t delivered = 0;
@@ -177,8 +194,24 @@ struct BasicWorld {
   std::uint32_t cancels = 0;
   std::uint32_t maskings = 0;
   std::uint64_t model_bytes_delivered = 0;
+  bool model_bytes_checked = true;
   std::optional<Finished> finished;
+  std::function<void(const ClientMessage&)> on_sent = nullptr;
+  std::function<void(const TrainingTask&)> on_training = nullptr;
   Actions log;  ///< every action so far
+
+  std::shared_ptr<MemoryDisk> disk = std::make_shared<MemoryDisk>();
+  std::unique_ptr<Spool> spool;
+  std::uint64_t max_disk_bytes = 1 << 20;
+  std::vector<std::string> disk_notes;
+  std::chrono::system_clock::time_point wall_begin{1'700'000'000s};
+  std::optional<std::uint32_t> kill_after;  ///< actions carried out
+  std::uint32_t carried_out = 0;
+  std::uint32_t kills = 0;
+  bool killed = false;
+  bool sent_survives = false;
+  Duration down_for = 100ms;
+  std::uint64_t resume_point = 0, model_bytes_lost = 0;
 
   void start() {
     Actions actions;
@@ -190,9 +223,90 @@ struct BasicWorld {
     Actions actions;
     device.handle(now, std::move(e), actions);
     carry_out(actions);
+    if (killed) kill();
     return actions;
   }
   Actions receive(ServerMessage message) { return event(Received{std::move(message)}); }
+
+  // ---- the device's disk, and processes that end
+
+  Moment moment() const { return {now, wall_begin + (now - Time{})}; }
+
+  /// The device has a model already, and the round's differs from it in every eighth value: so does
+  /// what is offered.
+  void offer_difference() {
+    std::vector<std::byte> bytes(server.model.span().begin(), server.model.span().end());
+    for (std::size_t i = 0; i < bytes.size(); i += 32) bytes[i] ^= std::byte{1};
+    const SharedBytes base(std::move(bytes));
+    auto delta = compression::encode_model_delta(base.span(), server.model.span(), 4).value();
+    server.difference = delta.bytes;
+    server.assignment.delta = ModelDelta{sha256(base.span()), sha256(delta.bytes.span()),
+                                         delta.bytes.size(), delta.encoding};
+    options.request_bytes = 64;
+    boot();
+    SavedWork work;
+    work.model = SavedModel{sha256(base.span()), base};
+    spool->save(work, moment());
+  }
+
+  /// The device's first process.
+  void switch_on() {
+    boot();
+    if (killed) kill();
+  }
+
+  /// A new process of the device, with what is on the disk.
+  void boot() {
+    SpoolOptions keeping;
+    keeping.client = options.client;
+    keeping.encode = [](const Assignment& a) { return proto::encode(ServerMessage(a)).header; };
+    keeping.decode = [](std::span<const std::byte> bytes) -> Result<Assignment> {
+      COVEY_ASSIGN(ServerMessage message, proto::decode_server_message(bytes, {}));
+      return std::get<Assignment>(std::move(message));
+    };
+    keeping.note = [this](std::string_view text) { disk_notes.emplace_back(text); };
+    keeping.max_bytes = max_disk_bytes;
+    spool.reset();
+    spool = std::make_unique<Spool>(disk->open(), std::move(keeping));
+    ParticipantOptions with_saved = options;
+    with_saved.saves_work = true;
+    with_saved.saved = spool->load(moment());
+    // The resume point: what is asked for again lies behind it.
+    const SavedWork& saved = *with_saved.saved;
+    const bool has_model = saved.model && saved.model->digest == server.assignment.model;
+    resume_point = has_model        ? model_bytes_delivered
+                   : saved.download ? saved.download->held.size()
+                                    : 0;
+    const std::uint64_t lost =
+        finished || server.round_done
+            ? 0
+            : model_bytes_delivered - std::min(model_bytes_delivered, resume_point);
+    model_bytes_lost += lost;
+    model_bytes_delivered -= lost;
+    device = Participant(std::move(with_saved));
+    Actions actions;
+    device.start(now, actions);
+    carry_out(std::move(actions));
+  }
+
+  /// kill -9 between two actions, or whenever this is called. What the device sent before may still
+  /// reach the server.
+  void kill() {
+    killed = false;
+    ++kills;
+    while (sent_survives && !to_server.empty()) {
+      static_cast<void>(server.answer(to_server.front()));
+      to_server.pop_front();
+    }
+    to_server.clear();
+    to_device.clear();
+    up = dialling = resting = false;
+    timer.reset();
+    training.reset();
+    masking.clear();
+    now += down_for;
+    boot();
+  }
 
   void cut() {
     to_server.clear();
@@ -217,7 +331,7 @@ struct BasicWorld {
       if (++delivered == cut_after) cut();
       return true;
     }
-    if (training && training_ends <= now) {
+    if (training && !resting && training_ends <= now) {
       const TrainingTask task = *training;
       training.reset();
       event(TrainingFinished{task.run, task.round, update, training_takes});
@@ -230,7 +344,7 @@ struct BasicWorld {
       return true;
     }
     std::optional<Time> next = timer;
-    if (training && (!next || training_ends < *next)) next = training_ends;
+    if (training && !resting && (!next || training_ends < *next)) next = training_ends;
     if (!next) return false;
     now = std::max(now, *next);
     if (timer && *timer <= now) {
@@ -265,7 +379,8 @@ struct BasicWorld {
     ServerMessage message = std::move(to_device.front());
     to_device.pop_front();
     if (const BlobChunk* chunk = std::get_if<BlobChunk>(&message)) {
-      REQUIRE(chunk->offset == model_bytes_delivered);  // nothing below the resume point again
+      // Nothing below the resume point again.
+      if (model_bytes_checked) REQUIRE(chunk->offset == model_bytes_delivered);
       model_bytes_delivered += chunk->payload.size();
     }
     event(Received{std::move(message)});
@@ -275,6 +390,8 @@ struct BasicWorld {
     for (const Action& action : actions) {
       log.push_back(action);
       std::visit([this](const auto& a) { carry_out_one(a); }, action);
+      killed = ++carried_out == kill_after;
+      if (killed) return;
     }
   }
   void carry_out_one(const Connect&) {
@@ -290,19 +407,41 @@ struct BasicWorld {
   }
   void carry_out_one(const Send& send) {
     REQUIRE(up);
+    if (on_sent) on_sent(send.message);
     to_server.push_back(send.message);
   }
   void carry_out_one(const SetTimer& set) { timer = set.at; }
   void carry_out_one(const StartTraining& start_training) {
     REQUIRE_FALSE(training);
+    REQUIRE_FALSE(resting);
     training = start_training.task;
     training_ends = now + training_takes;
     ++trainings;
+    if (on_training) on_training(start_training.task);
   }
   void carry_out_one(const CancelTraining&) {
     REQUIRE(training);
     training.reset();
+    resting = false;
     ++cancels;
+  }
+  void carry_out_one(const PauseTraining&) {
+    REQUIRE(training);
+    REQUIRE_FALSE(resting);
+    resting = true;
+  }
+  void carry_out_one(const ResumeTraining&) {
+    REQUIRE(resting);
+    resting = false;
+    training_ends = std::max(training_ends, now);
+  }
+  void carry_out_one(const Save& save) {
+    if (!spool) return;
+    spool->save(*save.work, moment());
+    device.use_stored([this](const SharedBytes& bytes) { return spool->stored(bytes); });
+  }
+  void carry_out_one(const AppendDownload& piece) {
+    if (spool) spool->append(piece, now);
   }
   void carry_out_one(const MaskUpdate& mask) {
     masking.push_back(mask);

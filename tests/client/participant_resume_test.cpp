@@ -149,7 +149,9 @@ TEST_CASE("a verdict lost with the connection is asked for again from the pool")
   }
   CHECK(world.device.phase_name() == "waiting");  // it may be selected any moment
   // Answered: not asked again.
-  world.event(ConditionsChanged{{}, {}});
+  DeviceConditions conditions = small_options().conditions;
+  conditions.charging = false;
+  CHECK(sent<CheckIn>(world.event(ConditionsChanged{conditions, {}})).size() == 1);
   actions = world.receive(Waiting{});
   CHECK(sent<Report>(actions).empty());
 }

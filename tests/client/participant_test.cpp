@@ -221,7 +221,7 @@ TEST_CASE("changed conditions are told while waiting") {
   World world;
   world.start();
   world.run_until_phase("waiting");
-  DeviceConditions conditions;
+  DeviceConditions conditions = small_options().conditions;
   conditions.charging = false;
   const auto actions = world.event(ConditionsChanged{conditions, {}});
   REQUIRE(sent<CheckIn>(actions).size() == 1);

@@ -219,8 +219,8 @@ struct SumServer {
 };
 
 struct SumWorld : BasicWorld<SumServer> {
-  explicit SumWorld(ThreatModel model, ParticipantOptions options = small_options())
-      : BasicWorld<SumServer>(with_secrets(std::move(options), model)) {
+  explicit SumWorld(ThreatModel model, ParticipantOptions of_device = small_options())
+      : BasicWorld<SumServer>(with_secrets(std::move(of_device), model)) {
     update = packed_update();
     server.set_up(model);
     server.device = &device;

@@ -37,6 +37,8 @@ TEST_CASE("what is wrong with a compressor's name is said") {
   CHECK(problem("top-k:nan").find("above 0") != std::string::npos);
   CHECK(problem("int8:3").find("takes no parameter") != std::string::npos);
   CHECK(problem("int8+brotli").find("no option \"+brotli\"") != std::string::npos);
+  CHECK(problem("rate-distortion:2+error-feedback").find("step must be below 2") !=
+        std::string::npos);
   CHECK(problem("").find("there is no compressor \"\"") == 0);
 }
 

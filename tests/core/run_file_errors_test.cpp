@@ -179,7 +179,7 @@ TEST_CASE("updates are sent as the precision keeps its weights") {
         "whose devices hold no weights in it; use \"auto\" or \"int8\"");
   CHECK_THAT(error_of("[client]\nprecision = \"bf16\"\ncompressor = \"int8\"\n"),
              Catch::Contains("use \"auto\" or \"bf16\""));
-  for (const char* compressor : {"auto", "fp32", "bf16", "int8"}) {
+  for (const char* compressor : {"auto", "fp32", "bf16", "int8", "eden-1"}) {
     CHECK(error_of("", {"client.precision=qat-int8",
                         "client.compressor=" + std::string(compressor)}) == "(no error)");
   }

@@ -230,11 +230,12 @@ TEST_CASE("secure aggregation asks for the largest weight, but not under differe
              Catch::Contains("every update weighs the same"));
 }
 
-TEST_CASE("updates that are masked or made private are not compressed before") {
-  CHECK(error_of(std::string("[client]\ncompressor = \"int8\"\n") + kSecure) ==
-        "run.toml:2: client.compressor: \"int8\" rounds each device's update on a scale of its "
-        "own, so masked updates would not add up; use \"auto\" (secure-aggregation.bits is what "
-        "makes masked updates small)");
+TEST_CASE("only what adds up is masked, and nothing is compressed after it was made private") {
+  CHECK(error_of(std::string("[client]\ncompressor = \"top-k:0.1\"\n") + kSecure) ==
+        "run.toml:2: client.compressor: \"top-k:0.1\" encodes each device's update in a way of its "
+        "own, so masked updates would not add up; those that add up are \"int8\", \"int4\", "
+        "\"int2\", \"eden-1\" to \"eden-4\" and \"random-k:SHARE\" (or \"auto\" with "
+        "secure-aggregation.bits)");
   for (const char* compressor : {"auto", "fp32"}) {
     for (const char* precision : {"fp32", "bf16", "qat-int8"}) {
       CHECK(error_of(kSecure, {"client.compressor=" + std::string(compressor),

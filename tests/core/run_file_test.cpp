@@ -111,6 +111,7 @@ dropout = 0.1
 dropout-at = "training"
 stragglers = 0.9
 codec = true
+keep-model = true
 [faults]
 seed = 12
 until-s = 100
@@ -136,6 +137,7 @@ max-frame-bytes = 2097152
 chunk-bytes = 131072
 max-connections = 12
 keep-snapshots = 9
+model-history = 5
 )";
 
 }  // namespace
@@ -232,6 +234,10 @@ TEST_CASE("every key of selection, fleet and server reaches its member") {
   CHECK(config.server.chunk_bytes == 131072);
   CHECK(config.server.max_connections == 12);
   CHECK(config.server.keep_snapshots == 9);
+  CHECK(config.server.model_history == 5);
+  CHECK(config.fleet.keep_model);
+  CHECK(config.server.model_compressor == "off");
+  CHECK(parsed("[server]\nmodel-compressor = \"int8\"").server.model_compressor == "int8");
 }
 
 TEST_CASE("every key of faults reaches its member") {

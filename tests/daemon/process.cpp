@@ -14,8 +14,14 @@
 
 namespace covey::testing {
 
-Process::Process(const std::vector<std::string>& arguments, const std::string& log) : log_(log) {
-  std::vector<std::string> all = {COVEY_PROGRAM};
+Process::Process(const std::vector<std::string>& arguments, const std::string& log)
+    : Process(COVEY_PROGRAM, arguments, log) {}
+
+Process::Process(const std::string& program, const std::vector<std::string>& arguments,
+                 const std::string& log, const std::vector<std::string>& environment)
+    : log_(log) {
+  std::vector<std::string> more = environment;  // the child's putenv keeps pointers into it
+  std::vector<std::string> all = {program};
   all.insert(all.end(), arguments.begin(), arguments.end());
   std::vector<char*> argv;
   for (std::string& argument : all) argv.push_back(argument.data());
@@ -27,6 +33,7 @@ Process::Process(const std::vector<std::string>& arguments, const std::string& l
     const int err_file = open(err.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0600);
     dup2(out_file, STDOUT_FILENO);
     dup2(err_file, STDERR_FILENO);
+    for (std::string& variable : more) putenv(variable.data());
     execv(argv[0], argv.data());
     _exit(127);
   }

@@ -17,6 +17,9 @@ class Process {
  public:
   /// Runs the program `covey` with these arguments; output to `<log>.out` and `<log>.err`.
   Process(const std::vector<std::string>& arguments, const std::string& log);
+  /// Another program, with more in its environment ("NAME=VALUE").
+  Process(const std::string& program, const std::vector<std::string>& arguments,
+          const std::string& log, const std::vector<std::string>& environment = {});
   ~Process();
   Process(Process&& other) noexcept;
   Process& operator=(Process&& other) noexcept;

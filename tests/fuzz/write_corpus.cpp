@@ -1,8 +1,11 @@
 // Writes the seed corpora: every message of every kind, as inputs of the codec's and the frames'
-// targets, and secure sums from end to end. Run it when the schema changes: write_fuzz_corpus
-// tests/fuzz/corpus
+// targets, secure sums from end to end, and an update in every compressor. Run it when the schema
+// changes: write_fuzz_corpus tests/fuzz/corpus
 #include <array>
+#include <covey/compression/model_delta.hpp>
+#include <covey/compression/model_steps.hpp>
 #include <covey/proto/codec.hpp>
+#include <covey/random.hpp>
 #include <covey/transport/frame.hpp>
 #include <cstdio>
 #include <filesystem>
@@ -10,6 +13,7 @@
 #include <string>
 
 #include "../proto/sample_messages.hpp"
+#include "compression_inputs.hpp"
 #include "secagg_steps.hpp"
 
 namespace {
@@ -115,6 +119,49 @@ bool write_secure_sums(const std::filesystem::path& corpus) {
   return true;
 }
 
+std::string compression_input(std::size_t spec, std::size_t size,
+                              covey::fuzz::CompressionInput kind, std::span<const std::byte> rest) {
+  return std::string{static_cast<char>(spec), static_cast<char>(size), static_cast<char>(kind)} +
+         text_of(rest);
+}
+
+bool write_compressed(const std::filesystem::path& corpus) {
+  using namespace covey::fuzz;
+  covey::RandomStream random(1, covey::RandomPurpose::kDataGeneration);
+  for (const std::size_t size : {std::size_t{3}, std::size_t{7}}) {  // 8 and 200 values
+    std::vector<float> update(kSizes[size]);
+    for (float& x : update) {
+      x = static_cast<float>(random.normal(0, 0.01) * random.log_normal(0, 1.5));
+    }
+    const std::string name = std::to_string(update.size());
+    const auto values = std::as_bytes(std::span(update));
+    std::vector<std::byte> base(update.size()), model(update.size());
+    for (std::size_t i = 0; i < base.size(); ++i) base[i] = static_cast<std::byte>(i * 37);
+    for (std::size_t i = 0; i < base.size(); ++i) model[i] = base[i] ^ values[i];
+    const auto delta = covey::compression::encode_model_delta(base, model, 4);
+    if (!write(corpus / "fuzz_compression" / ("delta-" + name),
+               compression_input(0, size, CompressionInput::kModelDelta, delta->bytes.span())) ||
+        !write(corpus / "fuzz_compression" / ("update-" + name),
+               compression_input(0, size, CompressionInput::kUpdate, values))) {
+      return false;
+    }
+    for (std::size_t spec = 0; spec < std::size(kSpecs); ++spec) {
+      const auto encoded = make(kSpecs[spec], update.size())->encode(update, kUpdateName);
+      const auto path = corpus / "fuzz_compression" / (std::to_string(spec) + "-" + name);
+      if (!write(path, compression_input(spec, size, CompressionInput::kEncoded, encoded.span()))) {
+        return false;
+      }
+      if (spec % 8 != 3) continue;  // int8, drive, random-k
+      const auto step = covey::compression::frame_model_step(kUpdateName.round, encoded.span());
+      if (!write(corpus / "fuzz_compression" / ("steps-" + std::to_string(spec) + "-" + name),
+                 compression_input(spec, size, CompressionInput::kModelSteps, step))) {
+        return false;
+      }
+    }
+  }
+  return true;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -127,7 +174,8 @@ int main(int argc, char** argv) {
   std::filesystem::create_directories(corpus / "fuzz_codec", error);
   std::filesystem::create_directories(corpus / "fuzz_frame", error);
   std::filesystem::create_directories(corpus / "fuzz_secagg", error);
-  return write_secure_sums(corpus) &&
+  std::filesystem::create_directories(corpus / "fuzz_compression", error);
+  return write_secure_sums(corpus) && write_compressed(corpus) &&
                  write_all(corpus, "device", covey::samples::client_messages()) &&
                  write_all(corpus, "server", covey::samples::server_messages())
              ? 0

@@ -304,6 +304,9 @@ TEST_CASE("bf16 takes little more than half of what fp32 takes", "[bf16]") {
   const auto half = std::move(*make_engine(spec, "bf16"));
   const auto full = std::move(*make_engine(spec, "fp32"));
   for (Engine* engine : {half.get(), full.get()}) {
+    const ParameterVector zeros(engine->layout().size());
+    const Encoding encoding = engine == half.get() ? Encoding::kBf16 : Encoding::kFp32;
+    REQUIRE(engine->load(encode(encoding, engine->layout(), zeros.span()).span()).ok());
     engine->reserve(10);
     engine->begin_training({}, RandomStream(kSeed, RandomPurpose::kTrainingStep));
   }

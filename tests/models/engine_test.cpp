@@ -205,3 +205,49 @@ TEST_CASE("what no engine can do is refused with what can") {
   script.torchscript = std::string(64, 'a');
   CHECK_THAT(make_engine(script, "fp32").error().message, Catch::Contains("libtorch"));
 }
+
+TEST_CASE("an engine that shares its model's bytes trains like one that copied them") {
+  const std::string precision = GENERATE("fp32", "bf16", "qat-int8", "int8");
+  INFO(precision);
+  const auto update = [&](bool shared, bool released) {
+    const auto engine = *make_engine(*preset_model("2nn", {20}, 3), precision);
+    ParameterVector initial(engine->layout().size());
+    for (std::size_t i = 0; i < initial.size(); ++i)
+      initial[i] = 0.001f * static_cast<float>(i % 97);
+    const SharedBytes model = encode(*model_encoding(precision), engine->layout(), initial.span());
+    const std::vector<float> inputs(4 * 20, 0.5f);
+    const std::vector<std::int32_t> labels{0, 1, 2, 0};
+    if (released) {  // used before, for something else
+      engine->reserve(4);
+      REQUIRE(engine->load(model.span()).ok());
+      engine->begin_training({}, draws());
+      engine->train_step(inputs, labels, 0.1f, 0.1f);
+      if (engine->take_difference().size() > 0) REQUIRE(engine->trained().empty());
+      engine->release_scratch();
+    }
+    REQUIRE((shared ? engine->load_shared(model) : engine->load(model.span())).ok());
+    engine->reserve(4);
+    engine->begin_training({}, draws());
+    for (int step = 0; step < 3; ++step) engine->train_step(inputs, labels, 0.1f, 0.1f);
+    const Encoding encoding = precision == "int8" ? Encoding::kInt8 : Encoding::kFp32;
+    return sha256(engine->encode_difference(encoding, draws())->span());
+  };
+  const Digest expected = update(false, false);
+  CHECK(update(true, false) == expected);
+  CHECK(update(false, true) == expected);
+  CHECK(update(true, true) == expected);
+}
+
+TEST_CASE("the difference taken from an engine is the one it would encode") {
+  const auto engine = *make_engine(*preset_model("2nn", {20}, 3), "fp32");
+  const ParameterVector initial(engine->layout().size());
+  engine->reserve(1);
+  REQUIRE(engine->load_shared(encode_fp32(initial.span())).ok());
+  engine->begin_training({}, draws());
+  const std::vector<float> inputs(20, 0.5f);
+  engine->train_step(inputs, std::vector<std::int32_t>{1}, 0.1f, 0);
+  const SharedBytes encoded = *engine->encode_difference(Encoding::kFp32, draws());
+  const SharedBytes taken = encode_fp32(engine->take_difference());
+  CHECK(std::ranges::equal(taken.span(), encoded.span()));
+  CHECK(taken.digest() == encoded.digest());
+}

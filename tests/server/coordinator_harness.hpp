@@ -82,7 +82,7 @@ inline CoordinatorOptions default_options(std::uint32_t population) {
   options.config.num_rounds = 1;
   options.config.selection.fraction_fit = 1.0;
   options.config.server.chunk_bytes = kChunkBytes;
-  options.update_size = kModelBytes;
+  options.compressors = {OfferedCompressor::of_size("fp32", kModelBytes)};
   return options;
 }
 

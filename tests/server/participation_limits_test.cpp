@@ -349,7 +349,7 @@ TEST_CASE("each device is sent the plan and the model of its class, and held to 
   auto variants = PlanVariants::make(options.config, options.plan, layout, **fedavg);
   REQUIRE(variants.ok());
   options.variants = std::make_shared<const PlanVariants>(std::move(*variants));
-  options.update_size = 4 * 26;
+  options.compressors = {OfferedCompressor::of_size("fp32", 4 * 26)};
 
   EncodedModel model{filled(1, 4 * 26), filled(1, 4 * 26), {filled(2, 2 * 14)}};
   CoordinatorHarness h(options, {}, model);

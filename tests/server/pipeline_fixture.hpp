@@ -58,6 +58,11 @@ inline UpdatePipeline::Format format_of(std::size_t size, double max_norm = 0) {
   return format;
 }
 
+/// One compressor, without negotiation.
+inline std::vector<OfferedCompressor> offered(const ModelLayout& layout, std::string_view name) {
+  return offer_compressors({std::string(name)}, layout).value();
+}
+
 inline UpdatePipeline make_pipeline(std::unique_ptr<strategies::Strategy> strategy,
                                     std::size_t size, double max_norm = 0) {
   auto made = UpdatePipeline::make(std::move(strategy), ParameterVector(size), {},

@@ -240,10 +240,13 @@ TEST_CASE("a class changes what it names and leaves the rest of the plan") {
   CHECK(of_small.local_epochs == 5);
   CHECK(of_small.batch_size == 0);
   CHECK(of_small.precision == "int8");
-  CHECK(of_small.compressor == "int8");
   CHECK(of_small.learning_rate == 0.03f);
   CHECK(of_small.model.layers[0].units == 1);
-  CHECK((*variants)[2].update_size() == encoded_size(Encoding::kInt8, (*variants)[2].layout));
+  REQUIRE((*variants)[2].compressors.size() == 1);
+  const OfferedCompressor& offered = (*variants)[2].compressors.front();
+  CHECK(offered.name == "int8");
+  CHECK(offered.sizes.min == encoded_size(Encoding::kInt8, (*variants)[2].layout));
+  CHECK(offered.sizes.max == offered.sizes.min);
 }
 
 TEST_CASE("each class is sent its part of the model in its precision, and equal bytes are shared") {

@@ -39,8 +39,7 @@ TEST_CASE("devices are sent the encoded model, while the store keeps the fp32 on
 
 TEST_CASE("a report of another size than the encoded update's is rejected before its bytes come") {
   auto options = default_options(1);
-  options.plan.compressor = "int8";
-  options.update_size = kModelBytes - 1;
+  options.compressors = {OfferedCompressor::of_size("int8", kModelBytes - 1)};
   CoordinatorHarness h(options);
   h.start();
   h.add(1).conditions.compressors = {"fp32", "int8"};

@@ -79,7 +79,7 @@ CoordinatorOptions SumHarness::coordinator_options() {
   result.config.privacy = options_.privacy;
   result.config.server.chunk_bytes = kSumChunk;
   result.plan = plan_;
-  result.update_size = format_.update_size();
+  result.compressors = format_.compressors;
   result.num_scalars = format_.reported_scalars(0);
   result.population = options_.devices;
   result.evaluates = false;

@@ -19,7 +19,7 @@ TEST_CASE("updates are decoded by the plan's compressor, whatever their address"
   CAPTURE(to_string(encoding), odd_address);
   UpdatePipeline::Format format;
   format.layout = layout;
-  format.update = encoding;
+  format.compressors = offered(layout, to_string(encoding));
   SharedBytes bytes = encode(encoding, layout, update);
   std::vector<float> decoded(layout.size());
   REQUIRE(decode(encoding, layout, bytes.span(), decoded).ok());
@@ -59,7 +59,7 @@ TEST_CASE("an encoded update with a bad scale or value is refused by name and ch
   UpdatePipeline::Format format;
   format.layout = layout;
   auto pipeline_of = [&](Encoding encoding) {
-    format.update = encoding;
+    format.compressors = offered(layout, to_string(encoding));
     return *UpdatePipeline::make(std::make_unique<MeanStrategy>(), ParameterVector(layout.size()),
                                  {}, format);
   };
@@ -113,7 +113,7 @@ TEST_CASE("the sum of int8 updates is the integers' sum, exactly") {
   layout.append("dense1.weight", {kRows, kChannels});
   UpdatePipeline::Format format;
   format.layout = layout;
-  format.update = Encoding::kInt8;
+  format.compressors = offered(layout, "int8");
   auto pipeline = *UpdatePipeline::make(std::make_unique<MeanStrategy>(),
                                         ParameterVector(layout.size()), {}, format);
   RandomStream random(seed, RandomPurpose::kFault);

@@ -103,6 +103,7 @@ TEST_CASE(
   const auto overrides = GENERATE(
       std::vector<std::string>{"strategy.name=fedavg"},
       std::vector<std::string>{"strategy.name=qfedavg", "client.compressor=int8"},
+      std::vector<std::string>{"client.compressor=top-k:0.1"},
       std::vector<std::string>{"secure-aggregation.mode=honest-but-curious",
                                "secure-aggregation.clip=4", "secure-aggregation.max-weight=200"},
       std::vector<std::string>{"strategy.name=fedbuff", "asynchronous.buffer=4",
@@ -312,6 +313,14 @@ TEST_CASE("jobs and outcomes cross as they are, and no part of one is taken for 
   CHECK(read->job.task.plan == job.task.plan);
   CHECK(read->job.task.report_within == job.task.report_within);
   CHECK(read->job.task.model.digest() == job.task.model.digest());
+  CHECK(read->job.task.residual.empty());
+  job.task.residual = SharedBytes(std::vector<std::byte>(44, std::byte{9}));
+  for (const bool included : {true, false}) {
+    const auto with = decode_job(encode_job(5, job, {8, included, {}}));
+    REQUIRE(with.ok());
+    CHECK(with->job.task.model.size() == (included ? 100 : 0));
+    CHECK(with->job.task.residual.digest() == job.task.residual.digest());
+  }
 
   client::TrainedUpdate update;
   update.update = SharedBytes(std::vector<std::byte>(50, std::byte{3}));
@@ -337,6 +346,13 @@ TEST_CASE("jobs and outcomes cross as they are, and no part of one is taken for 
   CHECK(same.train_loss == update.train_loss);
   CHECK(same.packed == update.packed);
   CHECK(same.clipped_coordinates == 6);
+  CHECK_FALSE(same.residual);
+  update.residual = SharedBytes(std::vector<std::byte>(44, std::byte{9}));
+  const auto with = decode_outcome(encode_outcome(4, Result<client::TrainedUpdate>(update)));
+  REQUIRE(with.ok());
+  CHECK((**with->outcome).update.digest() == update.digest);
+  REQUIRE((**with->outcome).residual);
+  CHECK((**with->outcome).residual->digest() == update.residual->digest());
   const auto refused = decode_outcome(
       encode_outcome(5, Result<client::TrainedUpdate>(failed("the loss became NaN"))));
   REQUIRE(refused.ok());

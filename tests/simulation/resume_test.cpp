@@ -127,6 +127,17 @@ TEST_CASE("a run that was stopped behind any round goes on to the same bits") {
   check_resumes(kRounds, {1, 2, 3, 4, 5, 6, 7, 8});
 }
 
+TEST_CASE("what error feedback left to devices survives a stop") {
+  for (const std::string compressor : {"top-k:0.1", "eden-1+error-feedback"}) {
+    check_resumes(kRounds + Overrides{"client.compressor=" + compressor}, {1, 3, 7});
+    check_resumes(kAsynchronous + Overrides{"client.compressor=" + compressor}, {2, 5});
+  }
+  check_resumes(kRounds + Overrides{"client.compressor=int4+error-feedback",
+                                    "secure-aggregation.mode=honest-but-curious",
+                                    "secure-aggregation.max-weight=1000"},
+                {1, 4});
+}
+
 TEST_CASE("a journal changes nothing of what a run computes") {
   ScratchFolder folder("resume-neutral");
   CHECK(Run{kRounds, folder.path()}.outcome() == Run{kRounds, ""}.outcome());
@@ -214,6 +225,12 @@ TEST_CASE("secure sums, noise and every precision go on to the same bits") {
                 {2, 5});
 }
 
+TEST_CASE("runs whose devices are sent a compressed model go on to the same bits") {
+  check_resumes(kRounds + Overrides{"server.model-compressor=int4"}, {1, 5});
+  check_resumes(kRounds + Overrides{"server.model-compressor=eden-2", "fleet.codec=true"}, {4});
+  check_resumes(kAsynchronous + Overrides{"server.model-compressor=int8"}, {4});
+}
+
 TEST_CASE("strategies that see single updates, or sums of their own, go on to the same bits") {
   check_resumes(kRounds + Overrides{"strategy.name=fedmedian"}, {4});
   check_resumes(kRounds + Overrides{"strategy.name=qfedavg"}, {4});
@@ -257,6 +274,7 @@ TEST_CASE("another run file, a damaged journal and faults are refused with a sen
   };
   CHECK(refusal({"run.seed=5"}).find("run.toml was changed") != std::string::npos);
   CHECK(refusal({"faults.seed=3"}).find("faults") != std::string::npos);
+  CHECK(refusal({"fleet.keep-model=true"}).find("fleet.keep-model") != std::string::npos);
   const std::string path = folder / "journal.bin";
   const auto good = read_bytes(path);
   write_bytes(path, good.substr(0, good.size() / 2));

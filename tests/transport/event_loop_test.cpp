@@ -181,4 +181,77 @@ TEST_CASE("a second termination signal ends the process even when the loop is st
   CHECK(WTERMSIG(status) == SIGTERM);
 }
 
+TEST_CASE("a poll does what is due and waits for nothing") {
+  EventLoop loop;
+  CHECK_FALSE(loop.next_timer());
+  loop.poll();  // nothing to do is nothing wrong
+  int fired = 0;
+  Timer timer(loop, [&] { ++fired; });
+  const Time at = loop.now() + milliseconds(30);
+  timer.set(at);
+  REQUIRE(loop.next_timer());
+  CHECK(*loop.next_timer() == at);
+  loop.post([&] { fired += 10; });
+  loop.poll();
+  CHECK(fired == 10);
+  std::this_thread::sleep_for(milliseconds(40));
+  loop.poll();
+  CHECK(fired == 11);
+  CHECK_FALSE(loop.next_timer());
+}
+
+TEST_CASE("the next timer is the earliest of those that are still set") {
+  EventLoop loop;
+  Timer first(loop, [] {});
+  auto second = std::make_unique<Timer>(loop, [] {});
+  const Time now = loop.now();
+  first.set(now + milliseconds(500));
+  second->set(now + milliseconds(200));
+  CHECK(*loop.next_timer() == now + milliseconds(200));
+  second->set(now + milliseconds(900));  // replaces
+  CHECK(*loop.next_timer() == now + milliseconds(500));
+  first.cancel();
+  CHECK(*loop.next_timer() == now + milliseconds(900));
+  second.reset();
+  CHECK_FALSE(loop.next_timer());
+}
+
+TEST_CASE("a wake-up reaches the loop from another thread and from a signal handler") {
+  EventLoop loop;
+  int woken = 0;
+  auto wakeup = Wakeup::make(loop, [&] {
+    ++woken;
+    loop.stop();
+  });
+  REQUIRE(wakeup.ok());
+  std::thread other([&] {
+    std::this_thread::sleep_for(milliseconds(20));
+    (*wakeup)->wake();
+  });
+  loop.run();
+  other.join();
+  CHECK(woken == 1);
+
+  static Wakeup* for_handler = nullptr;
+  for_handler = wakeup->get();
+  const auto old = std::signal(SIGUSR1, [](int) { for_handler->wake(); });
+  std::raise(SIGUSR1);
+  std::raise(SIGUSR1);  // comes as one
+  std::signal(SIGUSR1, old);
+  loop.run();
+  loop.poll();
+  CHECK(woken == 2);
+}
+
+TEST_CASE("a wake-up that is gone does not call") {
+  EventLoop loop;
+  int woken = 0;
+  auto wakeup = Wakeup::make(loop, [&] { ++woken; });
+  REQUIRE(wakeup.ok());
+  (*wakeup)->wake();
+  wakeup->reset();
+  loop.poll();
+  CHECK(woken == 0);
+}
+
 }  // namespace covey::transport

@@ -100,7 +100,10 @@ std::string library_of(std::string_view path) {
   return path.starts_with("transport/compression/") ? "compression" : top_folder(path);
 }
 
-bool in_daemon(std::string_view path) { return path.find("/daemon/") != std::string_view::npos; }
+// What runs: a program, or the device that lives in another one's process (client/capi).
+bool in_daemon(std::string_view path) {
+  return path.find("/daemon/") != std::string_view::npos || path.starts_with("client/capi/");
+}
 
 bool matches(const Fence& fence, std::string_view include) {
   return std::any_of(fence.headers.begin(), fence.headers.end(), [&](std::string_view header) {

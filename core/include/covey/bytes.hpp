@@ -16,12 +16,8 @@ namespace covey {
 class SharedBytes {
  public:
   SharedBytes() = default;
-  explicit SharedBytes(std::vector<std::byte> bytes) {
-    auto buffer = std::make_shared<const Buffer>(std::move(bytes));
-    view_ = buffer->bytes;
-    buffer_ = buffer.get();
-    owner_ = std::move(buffer);
-  }
+  explicit SharedBytes(std::vector<std::byte> bytes)
+      : SharedBytes(std::make_shared<const Buffer>(std::move(bytes))) {}
   /// `owner` keeps `view` alive (a mapped file, a larger buffer).
   SharedBytes(std::shared_ptr<const void> owner, std::span<const std::byte> view)
       : owner_(std::move(owner)), view_(view) {}
@@ -30,6 +26,11 @@ class SharedBytes {
   const std::byte* data() const { return view_.data(); }
   std::size_t size() const { return view_.size(); }
   bool empty() const { return view_.empty(); }
+  /// All of what `owner` owns: unlike of a part of it, the digest is computed once.
+  static SharedBytes whole(std::shared_ptr<const void> owner, std::span<const std::byte> all) {
+    return SharedBytes(std::make_shared<const Buffer>(std::move(owner), all));
+  }
+
   /// What keeps the bytes alive: to watch whether anybody still does.
   const std::shared_ptr<const void>& owner() const { return owner_; }
 
@@ -46,11 +47,17 @@ class SharedBytes {
 
  private:
   struct Buffer {
-    explicit Buffer(std::vector<std::byte> b) : bytes(std::move(b)) {}
-    std::vector<std::byte> bytes;
+    explicit Buffer(std::vector<std::byte> b) : bytes(std::move(b)), all(bytes) {}
+    Buffer(std::shared_ptr<const void> o, std::span<const std::byte> a)
+        : owner(std::move(o)), all(a) {}
+    std::vector<std::byte> bytes;       ///< what `all` is of, or
+    std::shared_ptr<const void> owner;  ///< who keeps it alive
+    std::span<const std::byte> all;
     mutable std::once_flag hashed;
     mutable Digest digest;
   };
+  explicit SharedBytes(std::shared_ptr<const Buffer> buffer)
+      : buffer_(buffer.get()), owner_(buffer), view_(buffer->all) {}
   const Buffer* buffer_ = nullptr;  ///< what owner_ owns, when it is a Buffer
   std::shared_ptr<const void> owner_;
   std::span<const std::byte> view_;

@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include <covey/bytes.hpp>
+#include <covey/compressor_spec.hpp>
 #include <covey/parameter_vector.hpp>
 #include <covey/random.hpp>
 #include <covey/result.hpp>
@@ -23,6 +24,8 @@ enum class Encoding : std::uint8_t {
 
 /// "fp32", "bf16", "int8"; nothing for another name.
 std::optional<Encoding> encoding_named(std::string_view name);
+/// The encoding that a compressor without options is: of "fp32", "bf16" and "int8".
+std::optional<Encoding> plain_encoding(const CompressorSpec& spec);
 std::string_view to_string(Encoding encoding);
 
 /// How a model is sent to a device that trains in `precision`: fp32 for "fp32" and "qat-int8", else the

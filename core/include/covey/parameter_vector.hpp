@@ -68,6 +68,8 @@ class ParameterVector {
 
 /// Little-endian IEEE-754 single precision, 4*d bytes: the "fp32" encoding of the wire and the store.
 SharedBytes encode_fp32(std::span<const float> values);
+/// The same of a vector that nobody else needs: its own memory becomes the bytes.
+SharedBytes encode_fp32(ParameterVector values);
 /// Error unless `bytes` holds exactly `out.size()` floats. Values are not checked.
 Result<void> decode_fp32(std::span<const std::byte> bytes, std::span<float> out);
 

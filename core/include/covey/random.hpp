@@ -28,8 +28,9 @@ enum class RandomPurpose : std::uint32_t {
   kTrainingStep = 14,   ///< within an engine: dropout masks, stochastic rounding of steps
   kUpdateRounding = 15, ///< stochastic rounding of an update to its encoding
   kCalibration = 16,    ///< which examples show how large activations become
-  kRotation = 17,       ///< signs of the rotation that updates are summed under
+  kRotation = 17,       ///< signs of a rotation that updates are summed or encoded under
   kAttack = 18,         ///< who is Byzantine, and its noise
+  kSubsample = 21,      ///< which coordinates enter a secure sum, or are sent at all
 };
 
 /// A counter-based random stream (Philox4x32-10, Salmon et al. 2011) named by what it is for: equal

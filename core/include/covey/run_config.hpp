@@ -159,6 +159,10 @@ struct SecureAggregationConfig {
   std::string graph = "auto";          ///< secure-aggregation.graph: auto | complete
   std::uint32_t bits = 16;     ///< secure-aggregation.bits of a coordinate, 2..24
   double clip = 1;             ///< secure-aggregation.clip: largest |coordinate| of an update
+  /// secure-aggregation.adaptive-clip: of the first round only; then b times the root mean square of the
+  /// coordinates that the last round's devices encoded in b bits (0.6 b with error feedback), known from one
+  /// more figure of the sum. Always where client.compressor sets the bits, without differential privacy.
+  bool adaptive_clip = false;
   double max_weight = 0;       ///< secure-aggregation.max-weight: larger ones count as this; has to be
                                ///< given, except under differential privacy (all weigh the same)
   bool rotation = false;       ///< secure-aggregation.rotation before clipping (evens coordinates out)
@@ -216,6 +220,9 @@ struct FleetConfig {
                                  ///< x uniform in [1, E] (Li et al. 2020); reported only with
                                  ///< client.accept-partial-work, else the device misses the round
   bool codec = false;            ///< fleet.codec: send every message through the wire codec and back
+  bool keep_model = false;       ///< fleet.keep-model: devices keep the last model that they trained on, and
+                                 ///< may download the next as a difference to it; one copy of each model
+                                 ///< that some device still holds. Not for runs that are to be resumed
 };
 
 /// What goes wrong between and in the machines of a simulated fleet, drawn from a seed. Rates are chances
@@ -255,6 +262,13 @@ struct ServerConfig {
   std::uint32_t chunk_bytes = 256 * 1024;  ///< server.chunk-bytes
   std::uint32_t max_connections = 20000;   ///< server.max-connections
   std::uint32_t keep_snapshots = 3;        ///< server.keep-snapshots in the store
+  /// server.model-history: a device that holds one of so many earlier models may download the new one as a
+  /// difference without loss; the server keeps these models and differences in memory. 0: whole models only
+  std::uint32_t model_history = 2;
+  /// server.model-compressor: off, or a compressor (compressor_spec.hpp): devices are sent a model that
+  /// follows the server's own in steps so compressed, so that one that was there some rounds before
+  /// downloads the steps between only. The model that is evaluated and stored stays exact.
+  std::string model_compressor = "off";
 };
 
 struct RunConfig {
@@ -288,11 +302,17 @@ double learning_rate_of(const RunConfig& config, std::uint32_t round);
 std::vector<std::string> compressors_of(const RunConfig& config);
 /// The first of them.
 std::string compressor_of(const RunConfig& config);
+/// Error, naming the key, where client.compressor is not known or does not go with client.precision, secure
+/// aggregation or differential privacy.
+Result<void> check_compressors(const RunConfig& config);
 /// What devices are told of secure aggregation, for sums of at most `max_devices`; the default plan where
 /// it is off. Error, naming the key: a missing max-weight (without differential privacy, where it is 1),
 /// or a precision or compressor of the client's whose updates cannot be masked.
 Result<SecureAggregationPlan> secure_aggregation_plan_of(const RunConfig& config,
                                                          std::uint32_t max_devices);
+
+/// Whether the range of a secure sum's coordinates follows the updates (adaptive-clip).
+bool adapts_clip(const RunConfig& config);
 
 /// Error, naming the key, where selection.policy asks for what secure aggregation or differential privacy
 /// hides, or its figures contradict each other.

@@ -39,7 +39,7 @@ struct ConditionRules {
   double max_load = 0;                       ///< 0: any
   std::uint64_t min_free_memory_bytes = 0;
   std::uint64_t min_free_disk_bytes = 0;
-  std::optional<HoursOfDay> hours;           ///< when it may train
+  std::optional<HoursOfDay> hours = std::nullopt;  ///< when it may train
   bool operator==(const ConditionRules&) const = default;
 };
 

@@ -1,6 +1,8 @@
 #pragma once
 
 #include <covey/bytes.hpp>
+#include <covey/client/link_rate.hpp>
+#include <covey/client/saved_work.hpp>
 #include <covey/client/trainer.hpp>
 #include <covey/client/transfer.hpp>
 #include <covey/digest.hpp>
@@ -12,6 +14,7 @@
 #include <covey/random.hpp>
 #include <covey/result.hpp>
 #include <covey/time.hpp>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -51,9 +54,10 @@ struct UpdateMasked {
 };
 /// What the owner's conditions allow now (client/conditions.hpp).
 struct Permissions {
-  bool train = true;     ///< take new tasks and compute; else a training at hand rests
-  bool transfer = true;  ///< use the network; else the connection is given up and not sought
-  std::string reason;    ///< why not, in words
+  bool train = true;        ///< take new tasks and compute; else a training at hand rests
+  bool transfer = true;     ///< use the network; else the connection is given up and not sought
+  std::string reason;       ///< why not, in words
+  std::uint32_t unmet = 0;  ///< the owner's rules that are not met, a bit each (permissions_of)
   bool operator==(const Permissions&) const = default;
 };
 struct ConditionsChanged {
@@ -79,6 +83,9 @@ struct SetTimer {
 struct StartTraining {
   TrainingTask task;
 };
+/// The owner's conditions let the training at hand rest, and go on.
+struct PauseTraining {};
+struct ResumeTraining {};
 /// The training at hand is void: stop it and drop its result. (A TrainingFinished of another run or
 /// round is ignored anyway.)
 struct CancelTraining {};
@@ -88,6 +95,11 @@ struct MaskUpdate {
   std::shared_ptr<const privacy::MaskJob> job;
   privacy::PackedFormat format;
   SharedBytes update;
+};
+/// To be kept for a later process in place of what was saved before: durable before the next action
+/// is carried out. (With ParticipantOptions::saves_work, as AppendDownload.)
+struct Save {
+  std::shared_ptr<const SavedWork> work;
 };
 /// A fact for the log, in words: "round 12 accepted".
 struct Note {
@@ -99,15 +111,16 @@ struct Finished {
   bool ok = true;
   std::string reason;
 };
-using Action = std::variant<Connect, Disconnect, Send, SetTimer, StartTraining, CancelTraining,
-                            MaskUpdate, Note, Finished>;
+using Action =
+    std::variant<Connect, Disconnect, Send, SetTimer, StartTraining, PauseTraining, ResumeTraining,
+                 CancelTraining, MaskUpdate, Save, AppendDownload, Note, Finished>;
 using Actions = std::vector<Action>;
 
-/// What a device's owner asks of a plan before the device contributes: a server that asks for less gets
-/// nothing.
+/// What a device's owner asks of a plan before the device contributes: a server that asks for less
+/// gets nothing.
 struct RequiredPrivacy {
   ThreatModel threat_model = ThreatModel::kNone;  ///< at least
-  double corruption = 0;       ///< share of devices that may work with the server, at least
+  double corruption = 0;          ///< share of devices that may work with the server, at least
   std::uint32_t min_devices = 0;  ///< fewest that advertise keys for a sum
 };
 
@@ -118,33 +131,38 @@ struct PlannedModel {
   std::optional<std::uint64_t> bytes;  ///< none: a TorchScript file
 };
 
-/// What a device has to remember while its host has forgotten it (Participant::idle_until).
-struct ParticipantMemory {
-  std::uint32_t draws = 0;      ///< of jitter taken so far
-  std::uint8_t violations = 0;  ///< connections broken for a bad message since the last orderly end
-  std::uint8_t declines = 0;    ///< tasks given up since the last accepted report
-  /// R^d in fp32: what compression lost of its updates so far (error feedback); empty: nothing.
-  SharedBytes residual = {};
-  RunId residual_run{};         ///< the run it belongs to
-};
-
 struct ParticipantOptions {
-  ClientId client{};       ///< from the device's own certificate
-  std::uint64_t seed = 0;  ///< of backoff jitter
+  ClientId client{};              ///< from the device's own certificate
+  std::uint64_t seed = 0;         ///< of backoff jitter
   ParticipantMemory memory = {};  ///< of earlier lives of this device
   DeviceConditions conditions;
+  Permissions permissions = {};  ///< from the first moment on
+  /// Whether what it does is to survive its process (Save, AppendDownload); then a stop declines
+  /// nothing that the next process can go on with.
+  bool saves_work = false;
+  /// Of an earlier process of this device; its memory takes the place of `memory`.
+  std::optional<SavedWork> saved = std::nullopt;
   Duration backoff_min = std::chrono::milliseconds(200);  ///< first wait after a lost connection
   Duration backoff_max = std::chrono::seconds(60);        ///< doubles up to this, with full jitter
   Duration answer_timeout = std::chrono::seconds(30);     ///< silence while an answer is owed
   std::uint32_t request_bytes = 256 * 1024;  ///< of a BlobRequest, at most the server's chunk
+  /// Pieces are of what the link was seen to bring in this time, and `request_bytes` at most: on a
+  /// slow link a cut then loses little. 0: always `request_bytes`.
+  Duration piece_time{};
   std::uint64_t max_model_bytes = std::uint64_t{1} << 30;  ///< larger models are declined
+  /// What else the device asks of a plan before anything is downloaded for it, such as that it fits its memory:
+  /// the error is the reason it declines with. Empty: nothing.
+  std::function<Result<void>(const TrainingPlan&)> check_plan = nullptr;
   /// Keep the last model and update after the report was accepted, so that nothing is downloaded or
   /// trained twice for a server that lost its round. False: memory for one task at a time only,
   /// which is what a host of thousands of devices wants.
   bool keep_finished_work = true;
+  /// Keep at least the model where finished work is not kept: the next may come as a difference to it.
+  bool keep_model = false;
   RequiredPrivacy required_privacy = {};
   std::shared_ptr<const privacy::DeviceCredentials> credentials = nullptr;  ///< or null: none
-  /// Of the last plan. A host of many devices on one thread gives them one, since they are sent one plan.
+  /// Of the last plan. A host of many devices on one thread gives them one, since they are sent one
+  /// plan.
   std::shared_ptr<PlannedModel> planned = std::make_shared<PlannedModel>();
   /// Keys and seeds of secure sums.
   std::function<std::unique_ptr<privacy::SecretSource>(const AggregationRound&)> make_secrets =
@@ -167,10 +185,20 @@ class Participant {
   std::optional<RoundNumber> last_accepted() const {
     return last_accepted_ ? std::optional(last_accepted_->second) : std::nullopt;
   }
-  /// Set while it has no task and no connection and only waits for this moment. Its host may forget it till
-  /// then, and begin a new one with `memory`.
+  /// Set while it has no task and no connection and only waits for this moment. Its host may forget
+  /// it till then, and begin a new one with `memory`.
   std::optional<Time> idle_until() const;
   ParticipantMemory memory() const;
+  /// What Save carries, now.
+  SavedWork saved_work() const;
+  /// Replaces bytes that it holds by equal ones that lie elsewhere (Spool::stored).
+  void use_stored(const std::function<SharedBytes(const SharedBytes&)>& stored);
+  /// Payload that crossed the network in this process, of models and of updates.
+  struct Traffic {
+    std::uint64_t model_bytes = 0;   ///< received, each byte of a blob once as a rule
+    std::uint64_t update_bytes = 0;  ///< sent
+  };
+  const Traffic& traffic() const { return traffic_; }
   /// Whether it holds a task whose outcome is open.
   bool has_task() const { return task_ && !task_->decided && task_->stage != Stage::kDeclined; }
   /// What it is doing, in a word: "waiting", "downloading", "training", ...
@@ -200,8 +228,13 @@ class Participant {
   struct Task {
     Assignment assignment;
     Stage stage = Stage::kDownloading;
+    std::optional<Time> report_by;  ///< the round's deadline, if one is known
     std::optional<BlobDownload> download;
+    std::optional<ModelDelta> delta;  ///< what is downloaded, if not the model itself
     bool download_was_wrong = false;  ///< came with another hash once
+    bool started = false;             ///< training was asked for
+    bool resting = false;             ///< and asked to pause
+    bool in_doubt = false;            ///< of an earlier process, and its round may be over
     std::uint32_t steps_done = 0;
     std::uint32_t steps_total = 0;
     std::optional<TrainedUpdate> trained;
@@ -211,12 +244,8 @@ class Participant {
     std::optional<privacy::SecAggDevice> aggregation;
     bool masking = false;
     std::optional<MaskedUpdate> masked;
-    std::string declined;   ///< why
+    std::string declined;       ///< why
     bool decline_told = false;  ///< to the server
-  };
-  struct KeptModel {
-    Digest digest;
-    SharedBytes bytes;
   };
   /// What every handler works with: the time of the event and the list its actions go to.
   struct Step {
@@ -229,7 +258,6 @@ class Participant {
   void on(Step, ConnectionLost);
   void on(Step, Received);
   void on(Step, TimerFired);
-  void on(Step, ConditionsChanged);
   void on(Step, StopRequested);
   void on_message(Step, Welcome);
   void on_message(Step, Refusal);
@@ -238,6 +266,7 @@ class Participant {
   void on_message(Step, StatusReply);
   void check_in(Step);
   void pause(Step, RetryWindow window);
+  void forget_connection();
   void drop_link(Step);
   void break_link(Step, std::string reason);
   void violation(Step, std::string reason);
@@ -246,12 +275,25 @@ class Participant {
   double draw();
   void ignore(Step, std::string_view message);
 
+  // participant_conditions.cpp: what the owner allows
+  void on(Step, ConditionsChanged);
+  bool may_connect() const;
+  void hang_up(Step);
+  void follow_conditions(Step);
+
+  // participant_saved.cpp: what outlives a process
+  void restore(SavedWork saved);
+  void restore_task(SavedTask saved, std::optional<SavedDownload>& download);
+  bool is_saved(const SavedWork& now) const;
+  void save(Step, std::size_t first);
+  SharedBytes residual_of(const Assignment& assignment) const;
+  void keep_residual();
+  void forget_residuals_before(const Assignment& assignment);
+
   // participant_task.cpp: from assignment to verdict
   void on(Step, TrainingProgress);
   void on(Step, TrainingFinished);
   void on_message(Step, Assignment);
-  void on_message(Step, BlobChunk);
-  void on_message(Step, BlobMissing);
   void on_message(Step, UploadGrant);
   void on_message(Step, ProgressReply);
   void on_message(Step, ReportAccepted);
@@ -259,10 +301,8 @@ class Participant {
   void on_message(Step, RoundOver);
   void begin_task(Step);
   void resume_task(Step);
-  void begin_download(Step);
-  void request_pieces(Step);
-  void finish_download(Step);
   void begin_training(Step);
+  void start_training(Step);
   void report(Step);
   void send_report(Step);
   void ask_for_verdict(Step);
@@ -276,7 +316,19 @@ class Participant {
   bool working() const;
   Result<void> acceptable(const Assignment& assignment);
   Result<void> plan_model(const TrainingPlan& plan);
+
+  // participant_download.cpp: the model comes, whole or as a difference
+  void on_message(Step, BlobChunk);
+  void on_message(Step, BlobMissing);
+  void choose_download();
+  void begin_download(Step);
+  void request_pieces(Step);
+  void finish_download(Step);
+  Result<SharedBytes> apply_delta(const SharedBytes& delta) const;
+  void fetch_whole_model(Step, std::string_view reason);
   std::uint32_t piece_bytes() const;
+  std::uint64_t bytes_under_way() const;
+  std::string what_is_lost() const;
 
   // participant_aggregation.cpp: the steps of a secure sum
   void on(Step, UpdateMasked);
@@ -297,7 +349,7 @@ class Participant {
   Phase phase_ = Phase::kDisconnected;
   Link link_ = Link::kDown;
   std::uint32_t rounds_accepted_ = 0;
-  std::uint32_t draws_ = 0;  ///< of jitter, each from a stream of its own
+  std::uint32_t draws_ = 0;     ///< of jitter, each from a stream of its own
   std::uint32_t failures_ = 0;  ///< connections lost since the server last answered
   std::uint32_t violations_ =
       0;                        ///< connections broken for a bad message since the last orderly end
@@ -314,11 +366,20 @@ class Participant {
 
   // the work
   std::optional<Task> task_;
-  std::optional<KeptModel> model_;  ///< of the last assignment
-  std::optional<std::pair<RunId, RoundNumber>> last_accepted_;
-  std::optional<AggregationRound> keyed_;     ///< the last sum that keys were made for
+  std::optional<SavedModel> model_;  ///< the last that was trained on
+  /// Of a task that is void: the next round may ask for the same model.
+  std::optional<BlobDownload> partial_;
+  std::optional<RoundOfRun> last_accepted_;
+  std::optional<AggregationRound> keyed_;  ///< the last sum that keys were made for
   /// The last round in a sum of which this device revealed shares.
-  std::optional<std::pair<RunId, RoundNumber>> revealed_;
+  std::optional<RoundOfRun> revealed_;
+  ParticipantMemory residuals_;  ///< of which the residuals are kept here
+  std::optional<SavedWork> last_saved_;
+
+  // the link
+  LinkRate rate_;
+  Time transfer_mark_{};  ///< since when the bytes under way are
+  Traffic traffic_;
 
   // deadlines, of which the earliest is the timer's
   std::optional<Time> retry_at_;   ///< connect or check in again

@@ -65,7 +65,8 @@ struct TrainingControl {
   /// work.
   const std::atomic<bool>* wrap_up = nullptr;
   /// Set while training has to rest; it goes on with the next step when this is cleared and notified
-  /// (std::atomic::notify_all), or ends when it is cancelled (which must be notified on it likewise).
+  /// (std::atomic::notify_all). To cancel a training that may rest, set `cancelled`, then clear and notify
+  /// this.
   const std::atomic<bool>* paused = nullptr;
   /// After how many epochs to stop early; fewer than the plan's only if it accepts partial work.
   std::uint32_t max_epochs = UINT32_MAX;
@@ -107,14 +108,22 @@ class SgdTrainer : public Trainer {
   }
   /// From the next `train` on; {} makes the device honest again.
   void use_deviation(Deviation deviation) { deviation_ = std::move(deviation); }
+  /// Whether engine and buffers go after each training, and what is no longer needed as soon as the update
+  /// is made of it: for a device that trains now and then. Off at first.
+  void free_after_training(bool frees) { frees_ = frees; }
+  /// Frees them now; the next `train` makes them again.
+  void release();
+  /// Running out of memory is an error like others.
   Result<TrainedUpdate> train(const TrainingTask& task, const TrainingControl& control) override;
 
  private:
   struct Workbench;
+  Result<TrainedUpdate> train_to_the_end(const TrainingTask& task, const TrainingControl& control);
   const models::DataSet* data_;
   const strategies::Registry& registry_;
   SecretsFactory make_secrets_;
   std::span<const std::uint32_t> indices_;
+  bool frees_ = false;
   Deviation deviation_;
   std::unique_ptr<Workbench> workbench_;
 };

@@ -20,6 +20,8 @@ class BlobDownload {
  public:
   /// `size` in bytes, checked by the caller: as much memory is reserved with the first piece.
   BlobDownload(const Digest& blob, std::uint64_t size);
+  /// Goes on behind `held`, the blob's first bytes, at most `size`; copied unless they are all.
+  BlobDownload(const Digest& blob, std::uint64_t size, SharedBytes held);
 
   /// The next piece to ask for, `piece_bytes` at most; nothing while enough is under way.
   std::optional<BlobRequest> next_request(std::uint32_t piece_bytes);
@@ -71,6 +73,7 @@ class BlobUpload {
   /// The next granted bytes not sent on this connection, `max_bytes` (>= 1) at most.
   std::optional<BlobChunk> next_chunk(std::uint32_t max_bytes);
   /// Bytes sent that the server did not confirm to hold.
+  std::uint64_t confirmed() const { return confirmed_; }
   std::uint64_t in_flight() const { return sent_ > confirmed_ ? sent_ - confirmed_ : 0; }
 
  private:

@@ -54,6 +54,9 @@ class Engine {
   /// The round's model, encoded as model_encoding(precision) says; training starts from it. Error:
   /// wrong size, or bytes that are no model.
   virtual Result<void> load(std::span<const std::byte> model) = 0;
+  /// The same of bytes that are shared: an engine that can keeps its share of them instead of a copy, until
+  /// the next load.
+  virtual Result<void> load_shared(const SharedBytes& model) { return load(model.span()); }
   /// Forgets optimiser state, and seeds what training draws (dropout, stochastic rounding).
   virtual void begin_training(const OptimizerSpec& optimizer, RandomStream random) = 0;
   /// One step on a batch; returns its mean loss before the step (NaN or infinite: diverged).
@@ -74,6 +77,12 @@ class Engine {
   virtual double difference_squared_norm() const = 0;
   /// w - w^t. Error where this engine cannot encode so. `random`: for stochastic rounding.
   virtual Result<SharedBytes> encode_difference(Encoding encoding, RandomStream random) const = 0;
+  /// w - w^t, R^d, in the memory that held w, which is the caller's now: a load comes before anything else
+  /// is asked of this engine. Empty where it has no fp32 weights to give away.
+  virtual ParameterVector take_difference() { return {}; }
+  /// Frees what training and evaluation took beside the weights (activations, optimiser state); they make
+  /// it again when they need it.
+  virtual void release_scratch() {}
   /// w^t and w as fp32, R^d; empty where there are no such vectors.
   virtual std::span<const float> initial() const { return {}; }
   virtual std::span<const float> trained() const { return {}; }

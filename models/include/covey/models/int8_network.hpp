@@ -85,6 +85,8 @@ class Int8Network {
   /// The largest batch whose sums are sure to fit 32 bits.
   std::size_t max_batch() const;
   /// On this machine: operands take one byte or two, depending on the instruction set.
+  /// Of an Int8Parameters.
+  std::size_t parameter_bytes() const;
   Int8MemoryPlan training_memory(std::size_t max_batch) const;
   Int8MemoryPlan inference_memory(std::size_t max_batch) const;
   std::size_t training_bytes(std::size_t max_batch) const {

@@ -26,9 +26,15 @@ struct SumFormat {
   SecureAggregationPlan plan;
   PrivacyPlan privacy;
   std::size_t dimension = 0;    ///< d
+  /// Of these, how many enter the sum: ceil(plan.subsample * d), drawn from (seed, kSubsample, round).
+  std::size_t summed = 0;
+  /// Error feedback makes up for what is lost, so the least is to be lost: coordinates are rounded to the
+  /// nearest point, and those that stay out of the sum count as 0. Otherwise everything is right on average:
+  /// rounding is stochastic, and the sum of the coordinates that enter is scaled by d / summed.
+  bool least_error = false;
   std::size_t num_scalars = 0;  ///< beside the vector; 0 under differential privacy
   double quantum = 0;
-  PackedFormat packed;  ///< of d + digits coordinates
+  PackedFormat packed;  ///< of summed + digits coordinates
 
   /// Error, a sentence, where no modulus has room (too many devices, bits, noise) or a setting
   /// makes no sense.
@@ -44,8 +50,9 @@ struct FixedPointContribution {
 };
 
 /// `update`: R^d, finite; `weight` >= 0, finite; `scalars`: format.num_scalars, each |x| < 2^40
-/// (error otherwise). Rounding and rotation draw from (seed, kUpdateRounding / kRotation, round,
-/// client): a rotation is the same for every device of a round. `secrets` gives the noise.
+/// (error otherwise). Rounding, rotation and the choice of coordinates draw from (seed, kUpdateRounding /
+/// kRotation / kSubsample, round, client): the latter two are the same for every device of a round.
+/// `secrets` gives the noise.
 struct ContributionDraw {
   std::uint64_t seed = 0;
   RoundNumber round{};
@@ -65,6 +72,12 @@ struct DecodedSum {
 /// what `count` contributions can make (no masks of an honest round leave that).
 Result<DecodedSum> decode_sum(const SumFormat& format, std::span<const std::uint64_t> words,
                               std::uint32_t count, std::uint64_t seed, RoundNumber round);
+
+/// What a device's own contribution says of its update, R^d: as decode_sum would find it in a sum of its
+/// own, without noise. Error for bytes that encode_contribution did not make.
+Result<std::vector<double>> decode_contribution(const SumFormat& format,
+                                                std::span<const std::byte> packed,
+                                                const ContributionDraw& draw);
 
 /// In place, orthonormal and its own inverse up to the signs: blocks of powers of two that cover
 /// R^d (the binary digits of d, largest first), each with random signs and a Walsh-Hadamard

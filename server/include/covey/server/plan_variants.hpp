@@ -5,6 +5,7 @@
 #include <covey/parameter_vector.hpp>
 #include <covey/result.hpp>
 #include <covey/run_config.hpp>
+#include <covey/server/offered_compressor.hpp>
 #include <covey/strategies/strategy.hpp>
 #include <cstddef>
 #include <cstdint>
@@ -24,15 +25,13 @@ struct PlanVariant {
   std::uint32_t local_epochs = 1;
   std::uint32_t batch_size = 10;
   std::string precision;
-  std::string compressor;
+  std::vector<OfferedCompressor> compressors;  ///< how they may send updates, by preference
   ModelLayout layout;                  ///< of `model`, d' parameters
   Encoding sent = Encoding::kFp32;     ///< as they are sent the model
-  Encoding update = Encoding::kFp32;   ///< as they send updates
   std::vector<std::uint32_t> indices;  ///< of their parameters in R^d; empty: they train all of it
 
   bool whole() const { return indices.empty(); }
-  std::size_t update_size() const { return encoded_size(update, layout); }
-  /// The plan of a round, as such a device is sent it.
+  /// The plan of a round, as such a device is sent it; but for the compressor, which is each device's own.
   TrainingPlan plan_of(const TrainingPlan& round_plan) const;
   /// R^d -> R^d'. Not for a whole one.
   void gather(std::span<const float> model, std::span<float> part) const;

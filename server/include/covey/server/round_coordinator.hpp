@@ -9,6 +9,7 @@
 #include <covey/privacy/secagg_server.hpp>
 #include <covey/result.hpp>
 #include <covey/run_config.hpp>
+#include <covey/server/offered_compressor.hpp>
 #include <covey/time.hpp>
 #include <cstdint>
 #include <functional>
@@ -65,12 +66,20 @@ struct UploadFailed {
   UploadKey key;
   Error error;
 };
+/// How a device that holds an earlier model comes to one that is sent now.
+struct ModelDifference {
+  Digest model;      ///< that it leads to: `sent` or one of the variants
+  ModelDelta delta;  ///< as the device is told of it
+  SharedBytes bytes;
+};
 /// A model as the server keeps it and as devices are sent it.
 struct EncodedModel {
   SharedBytes parameters;  ///< fp32: what is stored, evaluated and moved
-  SharedBytes sent;        ///< as the plan's precision says; for fp32 the same bytes
+  SharedBytes sent;        ///< as the plan's precision says; for fp32 the same bytes, unless
+                           ///< server.model-compressor says otherwise
   /// As devices of each [client.class] are sent it; empty where no class has a plan of its own.
   std::vector<SharedBytes> variants = {};
+  std::vector<ModelDifference> differences = {};
 
   /// `variant`: a number of PlanVariants.
   const SharedBytes& sent_to(std::uint32_t variant) const {
@@ -93,6 +102,7 @@ struct SecureSumFigures {
   std::uint64_t clipped_coordinates = 0;
   std::uint32_t clipped_weights = 0;
   double rounding_error = 0;  ///< RoundMetrics::rounding_error
+  double clip = 0;            ///< SecureAggregationPlan::clip of the next round
 };
 /// Answers ApplyStrategy.
 struct StrategyApplied {
@@ -156,6 +166,7 @@ struct JudgeUpdate {
   std::uint32_t staleness = 0;
   SharedBytes base = {};
   std::uint32_t variant = 0;  ///< of the plan that the device was sent: a number of PlanVariants
+  std::uint32_t compressor = 0;  ///< that it was asked for: a number of the plan's
 };
 /// Forget whatever was summed; a new round begins (UpdatePipeline::begin).
 struct BeginSum {
@@ -205,6 +216,7 @@ struct RunState {
   /// That round's metrics, where it was evaluated also its accuracy. Without them it is evaluated again.
   std::optional<RoundMetrics> metrics = std::nullopt;
   std::optional<PrivacyStatus> privacy = std::nullopt;  ///< after that round
+  std::optional<double> sum_clip = std::nullopt;  ///< SecureAggregationPlan::clip, where it adapts
   /// How many committed rounds each device was in, where limits on participation ask for it,
   std::map<ClientId, std::uint32_t> participations = {};
   /// and the last of them, where it is known.
@@ -214,7 +226,9 @@ struct RunState {
 struct CoordinatorOptions {
   RunConfig config;
   TrainingPlan plan;             ///< sent to every selected device
-  std::uint64_t update_size = 0; ///< bytes of an encoded update
+  /// How devices may send updates, by preference (those of a class of devices: `variants`); one that is
+  /// masked has the size of the secure sum.
+  std::vector<OfferedCompressor> compressors;
   std::uint32_t population = 0;  ///< devices of the run: what min-available-clients = 0 stands for
   std::size_t num_scalars = 0;   ///< that a report carries
   bool evaluates = true;         ///< the driver answers EvaluateModel

@@ -10,6 +10,8 @@
 #include <covey/privacy/secret.hpp>
 #include <covey/privacy/sum_figures.hpp>
 #include <covey/result.hpp>
+#include <covey/server/model_sender.hpp>
+#include <covey/server/offered_compressor.hpp>
 #include <covey/server/plan_variants.hpp>
 #include <covey/server/round_coordinator.hpp>
 #include <covey/strategies/exact_sum.hpp>
@@ -44,21 +46,25 @@ class UpdatePipeline {
   struct Format {
     ModelLayout layout;
     Encoding model = Encoding::kFp32;   ///< as devices are sent the model
-    Encoding update = Encoding::kFp32;  ///< as they send their updates
+    std::vector<OfferedCompressor> compressors;  ///< how they may send their updates, by preference
     double max_update_norm = 0;         ///< l2; 0: no limit
     std::uint64_t seed = 0;             ///< of the plan
     PrivacyPlan privacy;
     std::optional<privacy::SumFormat> sum;  ///< under secure aggregation: updates come masked
+    bool adaptive_clip = false;  ///< of the sum: RunConfig's secure-aggregation.adaptive-clip
     /// Where classes of devices have plans of their own; or null. Number 0 is what is said above.
     std::shared_ptr<const PlanVariants> variants = nullptr;
 
     AsynchronousConfig asynchronous = {};  ///< what stale updates count
+    ModelSending sending = {};
 
-    /// What `plan` says of a model of this layout, for a strategy of so many scalars. Error naming a
-    /// precision or compressor that is not known, or why no secure sum can hold the updates.
-    static Result<Format> of(const TrainingPlan& plan, ModelLayout layout,
-                             std::size_t num_scalars);
-    std::size_t update_size() const { return sum ? sum->bytes() : encoded_size(update, layout); }
+    /// What `plan` says of a model of this layout, for a strategy of so many scalars. `compressors`: by
+    /// preference; empty: the plan's. Error naming a precision or compressor that is not known, or why no
+    /// secure sum can hold the updates.
+    static Result<Format> of(const TrainingPlan& plan, ModelLayout layout, std::size_t num_scalars,
+                             const std::vector<std::string>& compressors = {});
+    /// As JudgeUpdate names it: by the numbers of the device's plan and its compressor.
+    const OfferedCompressor& compressor(std::uint32_t variant, std::uint32_t number) const;
     /// That a report carries in the clear.
     std::size_t reported_scalars(std::size_t strategy_scalars) const;
   };
@@ -84,13 +90,17 @@ class UpdatePipeline {
   Result<EncodedModel> apply();
 
   /// The model as it stands. What is sent follows from the fp32 parameters alone (rounded to
-  /// nearest), so a server that starts again sends the same bytes.
+  /// nearest) or, with server.model-compressor, from the state: a server that starts again sends the
+  /// same bytes. Without the differences, which only `apply` gives: they are of this process.
   EncodedModel encoded_model() const;
 
   const ParameterVector& model() const { return model_; }
-  /// The strategy's state and the privacy mechanism's: what a server that starts again needs.
+  /// The strategy's state, the privacy mechanism's and the model as devices were sent it, where that is
+  /// another: what a server that starts again needs.
   std::vector<float> state() const;
   std::optional<PrivacyStatus> privacy_status() const;
+  /// The range of the next sum's coordinates, where it adapts.
+  std::optional<double> sum_clip() const;
   /// Of the last `apply` under secure aggregation without differential privacy.
   const std::optional<SecureSumFigures>& sum_figures() const { return figures_; }
   /// The packed sum of the round's masked updates; unmasked behind `unmask`, until `apply`.
@@ -106,21 +116,26 @@ class UpdatePipeline {
  private:
   UpdatePipeline() = default;
   std::optional<Rejection> check_report(ClientId client, const Report& report) const;
-  Result<std::span<const float>> view(const SharedBytes& bytes, std::uint32_t variant);
+  Result<std::span<const float>> view(const JudgeUpdate& action, const SharedBytes& bytes);
+  Result<void> decode_into(const JudgeUpdate& action, const SharedBytes& bytes,
+                           const ModelLayout& layout, std::span<float> out);
   std::optional<Rejection> check_bytes(const JudgeUpdate& action, const SharedBytes& bytes) const;
   std::optional<Rejection> judge_plain(const JudgeUpdate& action, const SharedBytes& bytes);
   std::optional<Rejection> add_to_sums(const JudgeUpdate& action, std::span<const float> update);
   Result<std::span<const float>> from_model(std::span<const float> update, const SharedBytes& base);
   std::vector<SharedBytes> encode_variants(const SharedBytes& sent) const;
+  std::vector<Encoding> sent_encodings() const;
   double norm_limit() const;
   Result<void> run_strategy(strategies::ServerModel model);
   Result<void> run_sum_strategy(strategies::ServerModel model);
   Result<strategies::Sum> open_sum(std::vector<double>& vector);
+  Result<void> adapt_clip();
 
   std::unique_ptr<strategies::Strategy> strategy_;
   strategies::SumStrategy* sum_strategy_ = nullptr;  ///< one of these two is strategy_
   strategies::IndividualStrategy* individual_strategy_ = nullptr;
   ParameterVector model_;
+  ModelSender sender_;
   std::vector<float> state_;
   Format format_;
   std::set<ClientId> counted_;
@@ -136,9 +151,12 @@ class UpdatePipeline {
   std::vector<std::uint64_t> packed_sum_;  ///< of masked updates
   RoundNumber round_{};
   bool unmasked_ = false;
+  double squared_norm_ = 0;  ///< of the last sum opened: privacy::SumFigures
   double unclipped_ = 0;  ///< of the sum at hand: privacy::SumFigures
   std::optional<SecureSumFigures> figures_;
   PipelinePrivacy privacy_;
+  /// By the numbers of plan and compressor, made when the first such update comes: O(d) each.
+  std::map<std::pair<std::uint32_t, std::uint32_t>, std::unique_ptr<compression::Compressor>> decoders_;
   ParameterVector shifted_;        ///< R^d, where the strategy needs the base of an update
   ParameterVector decoded_;        ///< R^d, once an update was not fp32 aligned for float
   ParameterVector part_;           ///< R^d', of devices that train a part of the model

@@ -100,6 +100,7 @@ struct ServerStart {
   std::unique_ptr<privacy::SecretSource> secrets;  ///< of the server's noise
   std::function<AggregationId()> make_aggregation_id;
   unsigned threads = 1;
+  bool devices_keep_models = true;  ///< false: no differences to earlier models are made
 };
 /// Error, naming the keys, where strategy, secure aggregation and differential privacy do not go together.
 Result<ServerParts> make_server_parts(const Experiment& experiment,

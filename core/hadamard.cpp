@@ -1,10 +1,9 @@
-#include "mechanisms/rotation_kernels.hpp"
-
+#include <covey/hadamard.hpp>
+#include <cstdlib>
 #include <cstring>
+#include <string_view>
 #include <utility>
 #include <vector>
-
-#include "masking/instruction_set.hpp"
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #define COVEY_X86_KERNELS 1
@@ -15,7 +14,7 @@
 #endif
 #endif
 
-namespace covey::privacy {
+namespace covey {
 namespace {
 
 // A block that stays in a 32 KiB first-level cache while its strides are worked through.
@@ -97,7 +96,7 @@ template <typename T, int Lanes>
 }
 
 template <typename T, int Lanes>
-[[gnu::always_inline]] inline void hadamard_body(T* values, std::size_t size) {
+[[gnu::always_inline]] inline void transform_body(T* values, std::size_t size) {
   using V = typename Vector<T, Lanes>::Type;
   if (size < Lanes) {
     for (std::size_t h = 1; h < size; h *= 2) {
@@ -137,12 +136,12 @@ template <typename T>
 }
 
 // The bodies once per instruction set. ATTRIBUTE may be empty.
-#define COVEY_ROTATION_KERNEL(isa, ATTRIBUTE, bytes)                                              \
-  ATTRIBUTE void hadamard_float_##isa(float* values, std::size_t size) {                          \
-    hadamard_body<float, bytes / 4>(values, size);                                                \
+#define COVEY_HADAMARD_KERNEL(isa, ATTRIBUTE, bytes)                                              \
+  ATTRIBUTE void transform_float_##isa(float* values, std::size_t size) {                         \
+    transform_body<float, bytes / 4>(values, size);                                               \
   }                                                                                               \
-  ATTRIBUTE void hadamard_double_##isa(double* values, std::size_t size) {                        \
-    hadamard_body<double, bytes / 8>(values, size);                                               \
+  ATTRIBUTE void transform_double_##isa(double* values, std::size_t size) {                       \
+    transform_body<double, bytes / 8>(values, size);                                              \
   }                                                                                               \
   ATTRIBUTE void signs_float_##isa(float* values, std::size_t size, const std::uint32_t* signs,   \
                                    float scale) {                                                 \
@@ -152,21 +151,26 @@ template <typename T>
                                     double scale) {                                               \
     signs_body(values, size, signs, scale);                                                       \
   }                                                                                               \
-  constexpr RotationKernel kernel_##isa{#isa, hadamard_float_##isa, hadamard_double_##isa,        \
+  constexpr HadamardKernel kernel_##isa{#isa, transform_float_##isa, transform_double_##isa,      \
                                         signs_float_##isa, signs_double_##isa};
 
-COVEY_ROTATION_KERNEL(baseline, , 16)
+COVEY_HADAMARD_KERNEL(baseline, , 16)
 #ifdef COVEY_X86_KERNELS
-COVEY_ROTATION_KERNEL(avx2, [[gnu::target("avx2")]], 32)
-COVEY_ROTATION_KERNEL(avx512, [[gnu::target(COVEY_AVX512)]], 64)
+COVEY_HADAMARD_KERNEL(avx2, [[gnu::target("avx2")]], 32)
+COVEY_HADAMARD_KERNEL(avx512, [[gnu::target(COVEY_AVX512)]], 64)
 #endif
 
-std::vector<RotationKernel> detect() {
-  std::vector<RotationKernel> kernels;
+std::vector<HadamardKernel> detect() {
+  std::vector<HadamardKernel> kernels;
 #ifdef COVEY_X86_KERNELS
-  const masking::InstructionSet allowed = masking::allowed_instruction_set();
-  if (allowed.avx512) kernels.push_back(kernel_avx512);
-  if (allowed.avx2) kernels.push_back(kernel_avx2);
+  const char* value = std::getenv("COVEY_ISA");
+  const std::string_view most = value == nullptr ? "" : value;
+  const bool avx2 = most != "sse2" && __builtin_cpu_supports("avx2") != 0;
+  if (avx2 && most != "avx2" && __builtin_cpu_supports("avx512f") != 0 &&
+      __builtin_cpu_supports("avx512dq") != 0) {
+    kernels.push_back(kernel_avx512);
+  }
+  if (avx2) kernels.push_back(kernel_avx2);
 #endif
   kernels.push_back(kernel_baseline);
   return kernels;
@@ -174,9 +178,9 @@ std::vector<RotationKernel> detect() {
 
 }  // namespace
 
-std::span<const RotationKernel> rotation_kernels() {
-  static const std::vector<RotationKernel> kernels = detect();
+std::span<const HadamardKernel> hadamard_kernels() {
+  static const std::vector<HadamardKernel> kernels = detect();
   return kernels;
 }
 
-}  // namespace covey::privacy
+}  // namespace covey

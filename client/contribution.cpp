@@ -36,13 +36,13 @@ Result<void> add_local_noise(const PrivacyPlan& plan, std::span<float> update,
   return sampler.status();
 }
 
-/// |v|^2 of v = min(weight, W) / W * update: a sum of these tells how large coordinates are.
+/// |v|^2 of v = min(weight, W) / W * update: sums of it and its square tell how large coordinates are.
 double entering_squared_norm(const SecureAggregationPlan& plan, const Contribution& contribution) {
   const double factor = std::min(contribution.weights.weight, plan.max_weight) / plan.max_weight;
   double squared = 0;
   for (const float value : contribution.update) squared += static_cast<double>(value) * value;
-  // What a secure sum's scalars take: far above where training has diverged.
-  return std::min(factor * factor * squared, 0x1p39);
+  // Its square is below what a secure sum's scalars take, and far above where training has diverged.
+  return std::min(factor * factor * squared, 0x1p19);
 }
 
 /// update - what the sum says of it, as fp32.
@@ -74,6 +74,7 @@ Result<TrainedUpdate> encode_for_sum(const TrainingTask& task, const Contributio
   figures.scalars = contribution.weights.scalars;
   figures.unclipped = unclipped;
   figures.squared_norm = entering_squared_norm(plan.secure_aggregation, contribution);
+  figures.quartic_norm = figures.squared_norm * figures.squared_norm;
   std::vector<double> scalars = figures.to_scalars(plan.privacy);
   COVEY_ASSIGN(auto format,
                privacy::SumFormat::make(plan.secure_aggregation, plan.privacy,

@@ -44,6 +44,21 @@ function(covey_library name)
   set_property(GLOBAL APPEND PROPERTY COVEY_LIBRARIES covey_${name})
 endfunction()
 
+# covey_compile_together(target "a b c" "d e" ...)
+# Compiles a.cpp, b.cpp and c.cpp as one, d.cpp and e.cpp as another: headers and templates that they
+# share, most of the work, are compiled once. Their unnamed namespaces become one, so that no two of a
+# group may use the same name in it; a file that is in no group is compiled alone.
+function(covey_compile_together target)
+  set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_MODE GROUP)
+  set(group 0)
+  foreach(names IN LISTS ARGN)
+    math(EXPR group "${group} + 1")
+    separate_arguments(names UNIX_COMMAND "${names}")
+    list(TRANSFORM names APPEND .cpp)
+    set_source_files_properties(${names} PROPERTIES UNITY_GROUP ${target}_${group})
+  endforeach()
+endfunction()
+
 # covey_test(folder DEPS ...): one Catch2 program of every .cpp of this folder, one ctest entry per test case.
 function(covey_test name)
   cmake_parse_arguments(ARG "" "" "DEPS" ${ARGN})

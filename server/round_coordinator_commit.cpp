@@ -49,7 +49,7 @@ void RoundCoordinator::State::on(Time now, StrategyApplied& event, Actions& acti
     metrics.clipped_coordinates = event.figures->clipped_coordinates;
     metrics.clipped_weights = event.figures->clipped_weights;
     metrics.rounding_error = event.figures->rounding_error;
-    if (sum_clip && event.model.ok()) sum_clip = event.figures->clip;
+    if (event.model.ok() && adapts_clip(options.config)) sum_clip = event.figures->clip;
   }
   if (event.culprit) {
     barred.insert(*event.culprit);

@@ -64,7 +64,7 @@ Result<strategies::Sum> UpdatePipeline::open_sum(std::vector<double>& vector) {
   sum.vector = vector;
   auto figures = privacy::SumFigures::from_scalars(format_.privacy, decoded.scalars);
   unclipped_ = figures.unclipped;
-  squared_norm_ = figures.squared_norm;
+  squared_norm_ = figures.squared_norm > 0 ? figures.quartic_norm / figures.squared_norm : 0;
   sum.weight = figures.weight;
   sum.scalars = std::move(figures.scalars);
   if (!format_.privacy.enabled()) {
@@ -119,9 +119,10 @@ Result<void> UpdatePipeline::run_strategy(strategies::ServerModel model) {
 Result<void> UpdatePipeline::adapt_clip() {
   if (!format_.adaptive_clip || !format_.sum || counted_.empty() || !(squared_norm_ > 0)) return {};
   SecureAggregationPlan plan = format_.sum->plan;
-  const double values =
-      static_cast<double>(counted_.size()) * static_cast<double>(format_.layout.size());
-  const double root_mean_square = std::sqrt(squared_norm_ / values);
+  // sum |v|^4 / sum |v|^2: of devices alike their squared norm, of unlike ones near the largest's, whose
+  // coordinates are most of the sum.
+  const double root_mean_square =
+      std::sqrt(squared_norm_ / static_cast<double>(format_.layout.size()));
   // Of normally distributed values in b bits (rotation makes them so), what is lost by rounding and by
   // clipping together is least near 0.6 b standard deviations: about 1.2 for 3 levels and 2.5 for 15
   // (Max 1960, table II). Without error feedback nobody makes up for what is clipped, so less of it is.

@@ -12,5 +12,3 @@ string(APPEND CMAKE_C_FLAGS_INIT " -march=armv7-a+simd -mfpu=neon-vfpv4 -mfloat-
 # kernel's 64-bit calls end where their headers do.)
 string(APPEND CMAKE_CXX_FLAGS_INIT " -D_FILE_OFFSET_BITS=64")
 string(APPEND CMAKE_C_FLAGS_INIT " -D_FILE_OFFSET_BITS=64")
-# g++ notes on every function with a vector or va_list that GCC 7 changed the calling convention.
-string(APPEND CMAKE_CXX_FLAGS_INIT " -Wno-psabi")

@@ -49,7 +49,7 @@ row() {
     return 1
   fi
   local parameters
-  parameters=$("$covey" inspect "$folder/run.toml" --json | grep -o '"parameters":[0-9]*' | tail -n 1 | cut -d: -f2)
+  parameters=$("$covey" inspect --run "$folder/run.toml" --json | grep -o '"parameters":[0-9]*' | tail -n 1 | cut -d: -f2)
   awk -v name="$name" -v parameters="$parameters" '
     function number(key,    value) {
       if (!match($0, "\"" key "\":[^,}]*")) return ""

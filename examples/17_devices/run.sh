@@ -71,6 +71,7 @@ for _ in $(seq 600); do
   [ "$(committed)" -lt 3 ] || break
   sleep 0.05
 done
+[ "$(committed)" -ge 3 ] || { echo "no three rounds in half a minute; see $out/*.log" >&2; exit 1; }
 kill -9 "${pids[1]}" 2>/dev/null || true
 wait "${pids[1]}" 2>/dev/null || true
 echo "   device 1 is killed and comes back"

@@ -4,9 +4,9 @@
 namespace covey::privacy {
 namespace {
 
-// weight, num_examples, steps, loss, clipped_weights, squared_norm; and clipped_coordinates, which is last because it
-// is only known when the vector has been encoded.
-constexpr std::size_t kLeading = 6;
+// weight, num_examples, steps, loss, clipped_weights, both norms; and clipped_coordinates, which is last
+// because it is only known when the vector has been encoded.
+constexpr std::size_t kLeading = 7;
 constexpr std::size_t kFigures = kLeading + 1;
 
 }  // namespace
@@ -20,7 +20,8 @@ std::vector<double> SumFigures::to_scalars(const PrivacyPlan& plan) const {
   if (plan.enabled()) {
     return plan.clip == ClipKind::kAdaptive ? std::vector<double>{unclipped} : std::vector<double>{};
   }
-  std::vector<double> all{weight, num_examples, steps, loss, clipped_weights, squared_norm};
+  std::vector<double> all{weight, num_examples, steps, loss, clipped_weights,
+                          squared_norm, quartic_norm};
   all.insert(all.end(), scalars.begin(), scalars.end());
   all.push_back(clipped_coordinates);
   return all;
@@ -40,6 +41,7 @@ SumFigures SumFigures::from_scalars(const PrivacyPlan& plan, std::span<const dou
   figures.loss = all[3];
   figures.clipped_weights = all[4];
   figures.squared_norm = all[5];
+  figures.quartic_norm = all[6];
   figures.scalars.assign(all.begin() + kLeading, all.end() - 1);
   figures.clipped_coordinates = all.back();
   return figures;

@@ -243,7 +243,7 @@ struct BasicWorld {
     server.assignment.delta = ModelDelta{sha256(base.span()), sha256(delta.bytes.span()),
                                          delta.bytes.size(), delta.encoding};
     options.request_bytes = 64;
-    boot();
+    open_spool();
     SavedWork work;
     work.model = SavedModel{sha256(base.span()), base};
     spool->save(work, moment());
@@ -255,8 +255,7 @@ struct BasicWorld {
     if (killed) kill();
   }
 
-  /// A new process of the device, with what is on the disk.
-  void boot() {
+  void open_spool() {
     SpoolOptions keeping;
     keeping.client = options.client;
     keeping.encode = [](const Assignment& a) { return proto::encode(ServerMessage(a)).header; };
@@ -268,6 +267,11 @@ struct BasicWorld {
     keeping.max_bytes = max_disk_bytes;
     spool.reset();
     spool = std::make_unique<Spool>(disk->open(), std::move(keeping));
+  }
+
+  /// A new process of the device, with what is on the disk.
+  void boot() {
+    open_spool();
     ParticipantOptions with_saved = options;
     with_saved.saves_work = true;
     with_saved.saved = spool->load(moment());

@@ -246,3 +246,46 @@ TEST_CASE("a slow link is given the time its bytes take") {
   world.run_until_phase("disconnected");
   CHECK(world.now - from == 94s);  // 30 s and 256 KiB at 4 KiB/s
 }
+
+TEST_CASE("pieces and patience follow what the link was seen to bring") {
+  ParticipantOptions options = small_options();
+  options.request_bytes = 256 * 1024;
+  options.piece_time = 1s;
+  World world(options);
+  world.server.assignment.plan.model = *preset_model("logistic", {60000}, 10);
+  world.server.model = patterned_bytes(4 * (60000 * 10 + 10), 1);
+  world.server.assignment.model = sha256(world.server.model.span());
+  world.server.assignment.model_size = world.server.model.size();
+  world.server.chunk_bytes = 256 * 1024;
+  world.start();
+  world.run_until_phase("downloading");
+  REQUIRE(sent<BlobRequest>(world.log).back().length == 16 * 1024);  // nothing is known yet
+  const auto answer_after = [&](Duration wait) {
+    world.now += wait;
+    const auto request = std::get<BlobRequest>(world.to_server.front());
+    world.to_server.pop_front();
+    return world.receive(BlobChunk{request.blob, request.offset,
+                                   world.server.model.slice(request.offset, request.length)});
+  };
+  SECTION("little") {
+    Actions actions;
+    for (int i = 0; i < 4; ++i) actions = answer_after(8s);  // 2 KiB/s
+    REQUIRE(sent<BlobRequest>(actions).size() == 1);
+    CHECK(sent<BlobRequest>(actions)[0].length == 4 * 1024);
+    world.server.silent = true;
+    world.to_server.clear();
+    const Time from = world.now;
+    world.run_until_phase("disconnected");
+    CHECK(world.now - from == 38s);  // 30 s and four times what 4 KiB take at 2 KiB/s
+  }
+  SECTION("much") {
+    Actions actions;
+    for (int i = 0; i < 4; ++i) actions = answer_after(10ms);  // 1.6 MB/s
+    REQUIRE(sent<BlobRequest>(actions).size() == 1);
+    CHECK(sent<BlobRequest>(actions)[0].length == 256 * 1024);
+    CHECK(world.device.traffic().model_bytes == 4 * 16 * 1024);
+    world.cut();
+    world.run_until_phase("downloading");
+    CHECK(sent<BlobRequest>(world.log).back().length == 128 * 1024);  // a cut costs half of what it did
+  }
+}

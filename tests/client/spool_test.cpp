@@ -322,7 +322,8 @@ TEST_CASE("whichever write fails, what is given back is whole or missing") {
       spool.save(everything(), {Time(4s), kWall});
     }
     failed_once = disk.memory->writes > n;
-    if (failed_once) REQUIRE_FALSE(disk.notes.empty());
+    // A single failure may be mended by making room.
+    if (failed_once && for_good) REQUIRE_FALSE(disk.notes.empty());
     disk.memory->fails_from.reset();
     disk.memory->fails_at.reset();
     const SavedWork back = disk.open().load({Time(5s), kWall});

@@ -138,6 +138,7 @@ chunk-bytes = 131072
 max-connections = 12
 keep-snapshots = 9
 model-history = 5
+model-compressor = "off"
 )";
 
 }  // namespace

@@ -160,8 +160,8 @@ struct SecureAggregationConfig {
   std::uint32_t bits = 16;     ///< secure-aggregation.bits of a coordinate, 2..24
   double clip = 1;             ///< secure-aggregation.clip: largest |coordinate| of an update
   /// secure-aggregation.adaptive-clip: of the first round only; then b times the root mean square of the
-  /// coordinates that the last round's devices encoded in b bits (0.6 b with error feedback), known from one
-  /// more figure of the sum. Always where client.compressor sets the bits, without differential privacy.
+  /// coordinates that the last round's devices encoded in b bits (0.6 b with error feedback), known from two
+  /// more figures of the sum. Always where client.compressor sets the bits, without differential privacy.
   bool adaptive_clip = false;
   double max_weight = 0;       ///< secure-aggregation.max-weight: larger ones count as this; has to be
                                ///< given, except under differential privacy (all weigh the same)

@@ -17,7 +17,8 @@ struct SumFigures {
   double steps = 0;
   double loss = 0;                   ///< training loss times num_examples
   double clipped_weights = 0;        ///< devices whose weight was above the limit
-  double squared_norm = 0;           ///< of what enters the sum, before it is clipped to the range
+  double squared_norm = 0;           ///< |v|^2 of what enters the sum, before it is clipped to the range
+  double quartic_norm = 0;           ///< |v|^4 of it
   std::vector<double> scalars = {};  ///< the strategy's
   double unclipped = 0;              ///< +1/2 where the norm was within S, else -1/2
   double clipped_coordinates = 0;    ///< outside the fixed-point range

@@ -151,7 +151,7 @@ class UpdatePipeline {
   std::vector<std::uint64_t> packed_sum_;  ///< of masked updates
   RoundNumber round_{};
   bool unmasked_ = false;
-  double squared_norm_ = 0;  ///< of the last sum opened: privacy::SumFigures
+  double squared_norm_ = 0;  ///< of those in the last sum opened: privacy::SumFigures, weighted by itself
   double unclipped_ = 0;  ///< of the sum at hand: privacy::SumFigures
   std::optional<SecureSumFigures> figures_;
   PipelinePrivacy privacy_;

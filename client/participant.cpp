@@ -27,6 +27,7 @@ Participant::Participant(ParticipantOptions options)
       draws_(options_.memory.draws),
       violations_(options_.memory.violations),
       declines_(options_.memory.declines),
+      task_allowance_(kTasksAtOnce),
       residuals_(std::exchange(options_.memory, {})) {
   if (options_.saved) restore(std::move(*std::exchange(options_.saved, std::nullopt)));
 }
@@ -97,6 +98,7 @@ void Participant::on(Step step, Connected) {
     return;
   }
   link_ = Link::kUp;
+  ignored_ = 0;
   retry_at_.reset();
   phase_ = Phase::kGreeting;
   step.actions.push_back(
@@ -233,15 +235,13 @@ void Participant::on_message(Step step, RetryLater later) {
 
 void Participant::on_message(Step step, StatusReply) { ignore(step, "StatusReply"); }
 
-void Participant::ignore(Step step, std::string_view message) {
-  step.actions.push_back(Note{fmt::format("ignored {} while {}", message, phase_name())});
-}
-
 // ---- check-in and pauses
 
 void Participant::check_in(Step step) {
   phase_ = Phase::kCheckingIn;
   retry_at_.reset();
+  // First: behind the check-in the next cohort may be drawn, and the verdicts on this one forgotten.
+  if (task_ && task_->trained && !task_->trained->packed) ask_for_verdict(step);
   CheckIn message{options_.conditions};
   if (model_) message.conditions.held_model = model_->digest;
   step.actions.push_back(Send{std::move(message)});
@@ -284,6 +284,7 @@ void Participant::on(Step step, TimerFired) {
       step.actions.push_back(Connect{});
     }
   }
+  if (task_ && due(task_->give_up_at)) return give_up_training(step);
   if (due(heartbeat_at_)) send_progress(step);
   if (due(recheck_at_)) check_in(step);
 }
@@ -319,7 +320,8 @@ void Participant::settle(Step step, bool heard) {
   }
 
   std::optional<Time> next;
-  for (const auto& at : {retry_at_, answer_by_, heartbeat_at_, recheck_at_}) {
+  const auto give_up_at = task_ ? task_->give_up_at : std::nullopt;
+  for (const auto& at : {retry_at_, answer_by_, heartbeat_at_, recheck_at_, give_up_at}) {
     if (at && (!next || *at < *next)) next = at;
   }
   // A timer that fires too early is harmless, and cheaper than setting a new one with every

@@ -22,7 +22,8 @@ bool Participant::may_connect() const {
 }
 
 void Participant::on(Step step, ConditionsChanged event) {
-  if (event.permissions != options_.permissions) {
+  const Permissions& before = options_.permissions;
+  if (event.permissions.train != before.train || event.permissions.transfer != before.transfer) {
     const Permissions& now = event.permissions;
     const char* what = now.train && now.transfer ? "may work"
                        : now.train               ? "may not use the network"
@@ -53,6 +54,7 @@ void Participant::follow_conditions(Step step) {
       if (may_train && !task_->in_doubt) start_training(step);
     } else if (task_->resting == may_train) {
       task_->resting = !may_train;
+      may_train ? limit_training(step) : pause_limit(step);
       step.actions.push_back(may_train ? Action(ResumeTraining{}) : Action(PauseTraining{}));
     }
   }

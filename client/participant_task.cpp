@@ -42,7 +42,9 @@ bool Participant::is_task(RunId run, RoundNumber round) const {
 // ---- assignment
 
 void Participant::on_message(Step step, Assignment assignment) {
-  const Duration within = assignment.report_within;
+  const Duration within =
+      std::clamp(assignment.report_within, Duration::zero(), kLongestAbsence);
+  assignment.report_within = within;
   const auto report_by =
       within > Duration::zero() ? std::optional(step.now + within) : std::nullopt;
   if (task_ && same(task_->assignment, assignment)) {
@@ -57,6 +59,7 @@ void Participant::on_message(Step step, Assignment assignment) {
     task_->report_by = report_by;
     return resume_task(step);
   }
+  if (!may_take_task(step)) return;
   forget_task(step);
   forget_residuals_before(assignment);
   task_.emplace();
@@ -237,6 +240,8 @@ void Participant::start_training(Step step) {
     training.report_within = std::max(*task_->report_by - step.now, Duration(1));
   }
   step.actions.push_back(StartTraining{std::move(training)});
+  task_->patience_left = options_.max_training_time;
+  limit_training(step);
 }
 
 void Participant::on(Step step, TrainingProgress progress) {
@@ -283,6 +288,7 @@ void Participant::on(Step step, TrainingFinished event) {
     return;
   }
   const bool online = phase_ == Phase::kTraining;
+  task_->give_up_at.reset();
   if (!event.result) {
     const std::string& reason = event.result.error().message;
     if (online) return decline(step, reason);
@@ -345,6 +351,7 @@ void Participant::ask_for_verdict(Step step) {
 }
 
 void Participant::on_message(Step step, UploadGrant grant) {
+  if (phase_ == Phase::kCheckingIn) return;  // to a report that only asked for its verdict
   if (phase_ != Phase::kUploading) return ignore(step, "UploadGrant");
   const std::uint64_t confirmed = upload_->confirmed(), under_way = upload_->in_flight();
   if (auto status = upload_->grant(grant); !status) {
@@ -391,6 +398,7 @@ void Participant::on_message(Step step, ReportRejected rejected) {
 
 /// After a verdict. The update is kept: a server that failed or lost the round asks for it again.
 void Participant::end_task(Step step, RetryWindow retry) {
+  const bool counted = last_accepted_ == std::pair(task_->assignment.run, task_->assignment.round);
   task_->decided = true;
   task_->aggregation.reset();
   task_->masking = false;
@@ -398,7 +406,9 @@ void Participant::end_task(Step step, RetryWindow retry) {
   violations_ = 0;
   upload_.reset();
   drop_finished_work();
-  if (phase_ != Phase::kWaiting) pause(step, retry);  // in the pool it may be selected any moment
+  // In the pool, or on the way there, it may be selected any moment.
+  const bool in_pool = phase_ == Phase::kWaiting || (phase_ == Phase::kCheckingIn && counted);
+  if (!in_pool) pause(step, retry);
 }
 
 void Participant::on_message(Step step, RoundOver over) {

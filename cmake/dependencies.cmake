@@ -21,7 +21,8 @@ else()
   find_path(COVEY_FMT_INCLUDE fmt/format.h REQUIRED)
   add_library(fmt::fmt INTERFACE IMPORTED)
   target_include_directories(fmt::fmt INTERFACE ${COVEY_FMT_INCLUDE})
-  target_compile_definitions(fmt::fmt INTERFACE FMT_HEADER_ONLY=1)
+  target_compile_definitions(fmt::fmt INTERFACE FMT_HEADER_ONLY=1
+    FMT_USE_LONG_DOUBLE=0 FMT_USE_FLOAT128=0)  # nothing prints any
   find_path(COVEY_TOML_INCLUDE toml++/toml.h REQUIRED)
   add_library(tomlplusplus::tomlplusplus INTERFACE IMPORTED)
   target_include_directories(tomlplusplus::tomlplusplus INTERFACE ${COVEY_TOML_INCLUDE})

@@ -11,7 +11,6 @@
 namespace covey::strategies {
 namespace {
 
-__extension__ using Int128 = __int128;
 
 constexpr double kHighUnit = 0x1p-17;
 constexpr double kLowUnit = 0x1p-69;

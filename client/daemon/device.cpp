@@ -1,9 +1,9 @@
 #include "client/daemon/device.hpp"
 
+#include <covey/client/memory_estimate.hpp>
+#include <covey/compressor_spec.hpp>
 #include <random>
 #include <utility>
-
-#include <covey/client/memory_estimate.hpp>
 
 #include "client/daemon/device_trainer.hpp"
 #include "client/daemon/driver.hpp"
@@ -23,7 +23,8 @@ class BorrowedTrainer final : public Trainer {
   Trainer& trainer_;
 };
 
-/// A driver with what a device of its own has: data, a trainer, a thread to train on, its owner's rules.
+/// A driver with what a device of its own has: data, a trainer, a thread to train on, its owner's
+/// rules.
 class ConnectedDevice final : public Device {
  public:
   static Result<std::unique_ptr<Device>> make(transport::EventLoop& loop, DeviceOptions options,
@@ -56,7 +57,7 @@ class ConnectedDevice final : public Device {
         workers_(1) {
     conditions_.agent_version = "covey/" COVEY_VERSION;
     conditions_.precisions = models::supported_precisions();
-    conditions_.compressors = {"fp32", "bf16", "int8"};
+    conditions_.compressors = compressor_names();
     conditions_.device_class = options_.device_class;
     conditions_.num_examples = examples_to_tell();
     permissions_ = permissions_of(options_.rules, readings_, {});
@@ -93,11 +94,12 @@ class ConnectedDevice final : public Device {
   std::optional<std::uint32_t> training_steps() const override { return trainer_.steps(); }
 
  private:
-  /// A server that may learn only a sum is not told how many examples there are, only whether there are any.
+  /// A server that may learn only a sum is not told how many examples there are, only whether there
+  /// are any.
   std::uint64_t examples_to_tell() {
     const std::uint64_t examples = data_.num_examples();
-    const bool hidden = options_.hide_num_examples ||
-                        options_.required_privacy.threat_model != ThreatModel::kNone;
+    const bool hidden =
+        options_.hide_num_examples || options_.required_privacy.threat_model != ThreatModel::kNone;
     return hidden && examples > 0 ? 1 : examples;
   }
 
@@ -116,6 +118,7 @@ class ConnectedDevice final : public Device {
     options.conditions = conditions_;
     options.permissions = permissions_;
     options.answer_timeout = options_.answer_timeout;
+    options.max_training_time = options_.max_training_time;
     if (options_.max_memory_bytes > 0) {
       options.max_model_bytes = options_.max_memory_bytes;
       options.check_plan = [this](const TrainingPlan& plan) { return check_room(plan); };

@@ -7,6 +7,8 @@
 
 #include <spdlog/spdlog.h>
 
+#include <covey/compressor_spec.hpp>
+
 namespace covey::client {
 namespace {
 
@@ -31,7 +33,7 @@ ParticipantOptions participant_options(ClientId client, std::uint64_t num_exampl
   options.conditions.free_memory_bytes = free_memory();
   options.conditions.agent_version = "covey/" COVEY_VERSION;
   options.conditions.precisions = models::supported_precisions();
-  options.conditions.compressors = {"fp32", "bf16", "int8"};
+  options.conditions.compressors = compressor_names();
   options.keep_finished_work = fleet.kits.size() == 1;  // hundreds of devices would keep hundreds of models
   return options;
 }

@@ -6,9 +6,7 @@
 namespace covey::client {
 
 DeviceTrainer::DeviceTrainer(LocalData& data)
-    : data_(data),
-      registry_(strategies::Registry::with_built_ins()),
-      trainer_(none_, registry_) {
+    : data_(data), registry_(strategies::Registry::with_built_ins()), trainer_(none_, registry_) {
   trainer_.free_after_training(true);  // rounds are minutes or days apart
 }
 

@@ -1,6 +1,9 @@
 #pragma once
 
 #include <atomic>
+#include <covey/client/local_data.hpp>
+#include <covey/client/trainer.hpp>
+#include <covey/strategies/registry.hpp>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -8,14 +11,10 @@
 #include <utility>
 #include <vector>
 
-#include <covey/client/local_data.hpp>
-#include <covey/client/trainer.hpp>
-#include <covey/strategies/registry.hpp>
-
 namespace covey::client {
 
-/// Trains on what the device's data hold at the moment, and remembers which examples an update was made
-/// of until the server has counted it. `train` on one thread at a time, the rest on any.
+/// Trains on what the device's data hold at the moment, and remembers which examples an update was
+/// made of until the server has counted it. `train` on one thread at a time, the rest on any.
 class DeviceTrainer final : public Trainer {
  public:
   /// `data` outlives it.

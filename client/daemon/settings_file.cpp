@@ -1,5 +1,7 @@
 #include "client/daemon/settings_file.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cctype>
 #include <charconv>
@@ -7,8 +9,6 @@
 #include <memory>
 #include <optional>
 #include <utility>
-
-#include <fmt/format.h>
 
 namespace covey {
 namespace {
@@ -21,7 +21,8 @@ bool is_key_character(char c) {
          c == '_' || c == '.';
 }
 
-/// One line, read from the left. What a method gives as an error is the sentence behind "file:line: ".
+/// One line, read from the left. What a method gives as an error is the sentence behind "file:line:
+/// ".
 class Line {
  public:
   explicit Line(std::string_view text) : rest_(text) { skip_space(); }
@@ -33,7 +34,8 @@ class Line {
     return true;
   }
   void skip_space() {
-    while (!rest_.empty() && (rest_.front() == ' ' || rest_.front() == '\t')) rest_.remove_prefix(1);
+    while (!rest_.empty() && (rest_.front() == ' ' || rest_.front() == '\t'))
+      rest_.remove_prefix(1);
   }
 
   /// A bare key, or several with dots between them.
@@ -88,7 +90,8 @@ class Line {
         continue;
       }
       constexpr std::string_view kEscapes = "\"\\ntr", kMeant = "\"\\\n\t\r";
-      const std::size_t which = rest_.empty() ? std::string_view::npos : kEscapes.find(rest_.front());
+      const std::size_t which =
+          rest_.empty() ? std::string_view::npos : kEscapes.find(rest_.front());
       if (which == std::string_view::npos) return malformed("a \\ in a text is written \\\\");
       text += kMeant[which];
       rest_.remove_prefix(1);
@@ -99,7 +102,8 @@ class Line {
   static Result<decltype(Setting::value)> number(const std::string& word) {
     std::string digits = word;  // 1_000_000 is a number
     for (std::size_t i = 1; i + 1 < digits.size(); ++i) {
-      if (digits[i] == '_' && std::isdigit(static_cast<unsigned char>(digits[i - 1])) != 0) digits.erase(i, 1);
+      if (digits[i] == '_' && std::isdigit(static_cast<unsigned char>(digits[i - 1])) != 0)
+        digits.erase(i, 1);
     }
     const char* begin = digits.data() + (digits.starts_with('+') ? 1 : 0);
     const char* const end = digits.data() + digits.size();
@@ -183,7 +187,8 @@ const Setting* SettingsFile::find(std::string_view key) const {
 }
 
 Error SettingsFile::wrong(const Setting& setting, std::string_view problem) const {
-  return invalid_argument(fmt::format("{}:{}: \"{}\" {}", name_, setting.line, setting.key, problem));
+  return invalid_argument(
+      fmt::format("{}:{}: \"{}\" {}", name_, setting.line, setting.key, problem));
 }
 
 Error SettingsFile::missing(std::string_view key) const {

@@ -1,13 +1,12 @@
 #pragma once
 
+#include <covey/result.hpp>
 #include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
 #include <variant>
 #include <vector>
-
-#include <covey/result.hpp>
 
 namespace covey {
 
@@ -18,9 +17,9 @@ struct Setting {
   std::size_t line = 0;
 };
 
-/// A device's configuration or a kit's: TOML of strings, numbers and booleans, in tables or not. Arrays,
-/// dates, inline tables and text over several lines are refused, no such file has any. (A whole reader of
-/// TOML would be a fifteenth of a device's program.)
+/// A device's configuration or a kit's: TOML of strings, numbers and booleans, in tables or not.
+/// Arrays, dates, inline tables and text over several lines are refused, no such file has any. (A
+/// whole reader of TOML would be a fifteenth of a device's program.)
 class SettingsFile {
  public:
   /// Errors name the file and the line.

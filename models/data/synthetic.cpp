@@ -146,7 +146,7 @@ void SyntheticSource::fill(ClientId device, bool test, DataSet& out,
                            std::vector<std::uint32_t>& indices) const {
   COVEY_ASSERT(value_of(device) < devices_);
   const std::size_t held_out =
-      split_in_place(indices, num_examples(device), config_.test_fraction,
+      split_in_place(indices, static_cast<std::size_t>(num_examples(device)), config_.test_fraction,
                      RandomStream(seed_, RandomPurpose::kTrainTestSplit, {}, device));
   const auto rows =
       test ? std::span(indices).first(held_out) : std::span(indices).subspan(held_out);

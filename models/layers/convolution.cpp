@@ -179,12 +179,13 @@ Result<void> plan_convolution(Planner& planner) {
   ConvolutionStage stage{.shape = shape};
   COVEY_TRY(planner.check_sizes(0, stage.padded_size()));
   const std::string name = planner.number("conv");
+  const auto fan_in = static_cast<std::size_t>(depth);
   const std::size_t fan_out = std::size_t{layer.kernel} * layer.kernel * layer.units;
   stage.weight =
       planner.add_tensor(name + ".weight", {layer.kernel, layer.kernel, channels, layer.units},
-                         {TensorInit::Kind::kWeight, depth, fan_out});
+                         {TensorInit::Kind::kWeight, fan_in, fan_out});
   stage.bias =
-      planner.add_tensor(name + ".bias", {layer.units}, {TensorInit::Kind::kBias, depth, fan_out});
+      planner.add_tensor(name + ".bias", {layer.units}, {TensorInit::Kind::kBias, fan_in, fan_out});
   planner.add_stage(stage,
                     {static_cast<std::uint32_t>(shape.out_height),
                      static_cast<std::uint32_t>(shape.out_width), layer.units},

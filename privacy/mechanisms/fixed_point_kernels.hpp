@@ -14,11 +14,11 @@ struct Rounding {
   double clip = 1;             ///< C
   double inverse_quantum = 1;  ///< 1 / quantum
   double offset = 0;  ///< 2^(b-1) - 1: added to every lattice point, and the largest of them
+  std::array<std::uint32_t, 4> key{};
+  std::array<std::uint32_t, 3> counter{};  ///< the upper words: another counter, other draws
   /// What is added before the fraction is cut off: centre + k * spread for 24 random bits k.
   double spread = 0x1p-24;
   double centre = 0x1p-25;
-  std::array<std::uint32_t, 4> key{};
-  std::array<std::uint32_t, 3> counter{};  ///< the upper words: another counter, other draws
 };
 
 /// Coordinates that are rounded together. The draw for coordinate 64 B + 16 k + j is word k of

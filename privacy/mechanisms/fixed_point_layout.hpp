@@ -1,5 +1,6 @@
 #pragma once
 
+#include <covey/int128.hpp>
 #include <covey/privacy/fixed_point.hpp>
 #include <cstddef>
 #include <cstdint>
@@ -8,9 +9,6 @@
 /// Where a contribution's numbers stand in its packed coordinates, and how large their sums may
 /// become.
 namespace covey::privacy {
-
-__extension__ typedef unsigned __int128 Uint128;
-__extension__ typedef __int128 Int128;
 
 /// A scalar x is stored as x * 2^66 + 2^106, in (0, 2^107) for |x| < 2^40.
 inline constexpr double kScalarLimit = 0x1p40;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <array>
+#include <covey/int128.hpp>
 #include <covey/privacy/secret.hpp>
 #include <covey/result.hpp>
 #include <cstddef>
@@ -46,7 +47,7 @@ class SecretBits {
   const Result<void>& status() const { return status_; }
 
  private:
-  __extension__ typedef unsigned __int128 Product;
+  using Product = Uint128;
   static constexpr std::size_t kWords = 512;
 
   void refill();

@@ -7,8 +7,6 @@
 namespace covey::privacy {
 namespace {
 
-using Uint128 = Uint256::Half;
-
 /// A geometric variable reaches this with probability e^-1048576: it never does.
 constexpr std::uint64_t kMaxGeometric = std::uint64_t{1} << 20;
 
@@ -63,7 +61,8 @@ bool bernoulli_exp_one(SecretBits& bits) {
   for (std::uint64_t k = 2;; ++k) {
     const std::uint64_t first = bits.word();
     const std::uint64_t threshold =
-        k < kInverses.size() ? kInverses[k] : static_cast<std::uint64_t>((Uint128{1} << 64) / k);
+        k < kInverses.size() ? kInverses[static_cast<std::size_t>(k)]
+                             : static_cast<std::uint64_t>((Uint128{1} << 64) / k);
     if (first < threshold) continue;
     if (first == threshold && exactly_below(first, {Uint256::of(1), Uint256::of(k)}, bits))
       continue;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <array>
+#include <covey/int128.hpp>
 #include <cstdint>
 
 #include "mechanisms/samplers_bits.hpp"
@@ -13,7 +14,7 @@ namespace covey::privacy {
 
 /// Unsigned integers below 2^256, lowest word first: as much of them as exact decisions take.
 struct Uint256 {
-  __extension__ typedef unsigned __int128 Half;
+  using Half = Uint128;
   std::array<std::uint64_t, 4> words{};
 
   static Uint256 of(Half value);
@@ -61,7 +62,6 @@ class DiscreteGaussian {
   std::int64_t draw(SecretBits& bits) const;
 
  private:
-  using Uint128 = Uint256::Half;
   /// gamma in [whole + low 2^-64, whole + (high + 1) 2^-64).
   struct Exponent {
     std::uint64_t whole = 0;

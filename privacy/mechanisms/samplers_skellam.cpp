@@ -10,8 +10,6 @@
 namespace covey::privacy {
 namespace {
 
-using Uint128 = Uint256::Half;
-
 /// Probability, as a power of 2, that a draw is beyond the table.
 constexpr double kTailBits = 140;
 
@@ -81,7 +79,7 @@ SkellamTable::SkellamTable(double mu) {
 
 std::int64_t SkellamTable::draw(SecretBits& bits) const {
   const std::uint64_t first = bits.word();
-  std::size_t k = guide_[first >> guide_shift_];
+  std::size_t k = guide_[static_cast<std::size_t>(first >> guide_shift_)];
   while (high_[k] < first) ++k;
   if (high_[k] == first) {
     const std::uint64_t second = bits.word();

@@ -206,8 +206,8 @@ std::vector<std::uint32_t> NeighbourGraph::neighbours_of(std::uint32_t position)
     }
     return neighbours;
   }
-  const std::uint64_t n = size_.devices;
-  const std::uint64_t place = place_of_[position];
+  const std::size_t n = size_.devices;
+  const std::size_t place = place_of_[position];
   for (std::uint32_t step = 1; step <= size_.degree / 2; ++step) {
     neighbours.push_back(circle_[(place + step) % n]);
     neighbours.push_back(circle_[(place + n - step) % n]);

@@ -3,12 +3,11 @@
 #include <algorithm>
 #include <array>
 #include <covey/assert.hpp>
+#include <covey/int128.hpp>
 #include <string>
 
 namespace covey::privacy {
 namespace {
-
-__extension__ using Uint128 = unsigned __int128;
 
 constexpr unsigned kPrimeBits = 61;
 constexpr std::uint64_t kPrime = (std::uint64_t{1} << kPrimeBits) - 1;  // a Mersenne prime

@@ -179,8 +179,8 @@ Result<Kit> load_device_kit(const std::string& directory) {
 
 Result<Kit> load_operator_kit(const std::string& directory) {
   COVEY_ASSIGN(const KitFile file, KitFile::load(fs::path(directory) / "operator.toml"));
-  COVEY_TRY(file.check_keys({"server", "server-name", "certificates.ca",
-                             "certificates.certificate", "certificates.key"}));
+  COVEY_TRY(file.check_keys({"server", "server-name", "certificates.ca", "certificates.certificate",
+                             "certificates.key"}));
   COVEY_ASSIGN(Kit kit, read_kit(file, directory));
   COVEY_TRY(own_identity(kit.tls.certificate, PeerIdentity::Kind::kOperator, "an operator"));
   return kit;

@@ -61,7 +61,8 @@ TEST_CASE("null and nonsense are refused with a number and a sentence") {
   CHECK(covey_client_set_option(client.handle, "kit", nullptr) == COVEY_CLIENT_BAD_ARGUMENT);
   CHECK(covey_client_add_example(client.handle, nullptr, 3, 0) == COVEY_CLIENT_BAD_ARGUMENT);
   CHECK(covey_client_add_example_bytes(client.handle, nullptr, 3, 0) == COVEY_CLIENT_BAD_ARGUMENT);
-  CHECK(covey_client_set_examples(client.handle, nullptr, nullptr, 3, 1, 2) == COVEY_CLIENT_BAD_ARGUMENT);
+  CHECK(covey_client_set_examples(client.handle, nullptr, nullptr, 3, 1, 2) ==
+        COVEY_CLIENT_BAD_ARGUMENT);
   CHECK(covey_client_get_status(client.handle, nullptr) == COVEY_CLIENT_BAD_ARGUMENT);
   covey_client_status status{};
   CHECK(covey_client_get_status(client.handle, &status) == COVEY_CLIENT_BAD_ARGUMENT);
@@ -135,15 +136,16 @@ TEST_CASE("a host may give all examples at once and take them back") {
   const int32_t labels[] = {0, 1, 2};
   CHECK(covey_client_set_examples(client.handle, features, labels, 3, 2, 3) == COVEY_CLIENT_OK);
   CHECK(client.status().num_examples == 3);
-  CHECK(covey_client_set_examples(client.handle, features, labels, 3, 2, 2) == COVEY_CLIENT_BAD_ARGUMENT);
+  CHECK(covey_client_set_examples(client.handle, features, labels, 3, 2, 2) ==
+        COVEY_CLIENT_BAD_ARGUMENT);
   CHECK_THAT(last_error(), Contains("label 2"));
   CHECK(client.status().num_examples == 3);  // as before
   const std::uint8_t bytes[] = {0, 255};
   CHECK(covey_client_set_examples_bytes(client.handle, bytes, labels, 2, 1, 3) == COVEY_CLIENT_OK);
   CHECK(client.status().num_examples == 2);
   CHECK(covey_client_set_examples(client.handle, features, labels,
-                                  std::numeric_limits<std::size_t>::max() / 2, 4, 3) ==
-        COVEY_CLIENT_BAD_ARGUMENT);
+                                  std::numeric_limits<std::size_t>::max() / 2, 4,
+                                  3) == COVEY_CLIENT_BAD_ARGUMENT);
   CHECK(covey_client_set_examples(client.handle, nullptr, nullptr, 0, 0, 0) == COVEY_CLIENT_OK);
   CHECK(client.status().num_examples == 1);
 }
@@ -204,8 +206,8 @@ TEST_CASE("an error belongs to the thread that it happened on") {
 TEST_CASE("nothing but the functions of the header can be seen from outside") {
   TemporaryFolder folder("capi-symbols");
   const std::string list = folder / "symbols";
-  const std::string command =
-      std::string("nm -D --defined-only ") + COVEY_C_LIBRARY + " | awk '$2 != \"A\" {print $3}' > " + list;
+  const std::string command = std::string("nm -D --defined-only ") + COVEY_C_LIBRARY +
+                              " | awk '$2 != \"A\" {print $3}' > " + list;
   REQUIRE(std::system(command.c_str()) == 0);
   std::istringstream symbols(read_file(list));
   std::string symbol;

@@ -29,7 +29,9 @@ std::string run_file(const TemporaryFolder& folder) {
   for (int i = 0; i < 40; ++i) table += i % 2 ? "1,0.1,1\n" : "-1,0.1,0\n";
   write_file(folder / "test.csv", table);
   return "[run]\nname = \"host\"\nseed = 3\nnum-rounds = 4\n"
-         "[data]\nsource = \"csv\"\npath = \"" + folder / "test.csv" + "\"\ntest-fraction = 0.9\n"
+         "[data]\nsource = \"csv\"\npath = \"" +
+         folder / "test.csv" +
+         "\"\ntest-fraction = 0.9\n"
          "[partition]\nclients = 2\n[model]\npreset = \"logistic\"\n"
          "[client]\nlearning-rate = 0.2\nlocal-epochs = 2\n"
          "[selection]\nfraction-fit = 1.0\nround-deadline-s = 60\nheartbeat-s = 1\n";
@@ -53,24 +55,36 @@ struct Device {
     REQUIRE(covey_client_create(&handle) == COVEY_CLIENT_OK);
     set("kit", fleet.folder() / ("kits/device-000" + std::to_string(number)));
     set("server", fleet.address());
-    covey_client_on_phase(handle, [](void* user, const char* phase) {
-      static_cast<Heard*>(user)->here();
-      static_cast<Heard*>(user)->phases.emplace_back(phase);
-    }, &heard);
-    covey_client_on_round(handle, [](void* user, uint32_t round) {
-      static_cast<Heard*>(user)->here();
-      static_cast<Heard*>(user)->rounds.push_back(round);
-    }, &heard);
-    covey_client_on_log(handle, [](void* user, int, const char* text) {
-      static_cast<Heard*>(user)->here();
-      static_cast<Heard*>(user)->log += std::string(text) + "\n";
-    }, &heard);
-    covey_client_on_finished(handle, [](void* user, int ok, const char* reason) {
-      static_cast<Heard*>(user)->here();
-      static_cast<Heard*>(user)->finished += 1;
-      static_cast<Heard*>(user)->ok = ok == 1;
-      static_cast<Heard*>(user)->log += std::string(reason) + "\n";
-    }, &heard);
+    covey_client_on_phase(
+        handle,
+        [](void* user, const char* phase) {
+          static_cast<Heard*>(user)->here();
+          static_cast<Heard*>(user)->phases.emplace_back(phase);
+        },
+        &heard);
+    covey_client_on_round(
+        handle,
+        [](void* user, uint32_t round) {
+          static_cast<Heard*>(user)->here();
+          static_cast<Heard*>(user)->rounds.push_back(round);
+        },
+        &heard);
+    covey_client_on_log(
+        handle,
+        [](void* user, int, const char* text) {
+          static_cast<Heard*>(user)->here();
+          static_cast<Heard*>(user)->log += std::string(text) + "\n";
+        },
+        &heard);
+    covey_client_on_finished(
+        handle,
+        [](void* user, int ok, const char* reason) {
+          static_cast<Heard*>(user)->here();
+          static_cast<Heard*>(user)->finished += 1;
+          static_cast<Heard*>(user)->ok = ok == 1;
+          static_cast<Heard*>(user)->log += std::string(reason) + "\n";
+        },
+        &heard);
   }
   Device(const Device&) = delete;
   ~Device() { CHECK(covey_client_destroy(handle) == COVEY_CLIENT_OK); }
@@ -224,12 +238,15 @@ TEST_CASE("a stop is heard within a callback, before the start, and where there 
     covey_client* client;
     int step = 0, destroy = 0;
   } inside{within.handle};
-  covey_client_on_phase(within.handle, [](void* user, const char*) {
-    auto& it = *static_cast<Inside*>(user);
-    it.step = covey_client_step(it.client, nullptr);
-    it.destroy = covey_client_destroy(it.client);
-    covey_client_stop(it.client);
-  }, &inside);
+  covey_client_on_phase(
+      within.handle,
+      [](void* user, const char*) {
+        auto& it = *static_cast<Inside*>(user);
+        it.step = covey_client_step(it.client, nullptr);
+        it.destroy = covey_client_destroy(it.client);
+        covey_client_stop(it.client);
+      },
+      &inside);
   CHECK(covey_client_run(within.handle) == COVEY_CLIENT_FINISHED);
   CHECK(inside.step == COVEY_CLIENT_BUSY);
   CHECK(inside.destroy == COVEY_CLIENT_BUSY);
@@ -239,9 +256,10 @@ TEST_CASE("a device that the server does not let in is told so, and is told agai
   TemporaryFolder data("capi-refused-data");
   Fleet fleet("capi-refused", run_file(data), kDevices);
   Process server = fleet.server();
-  Process revoke({"provision", "revoke", "--authority", fleet.folder() / "kits/authority", "--server",
-                  fleet.folder() / "kits/server", fleet.folder() / "kits/device-0001/device.pem"},
-                 fleet.folder() / "revoke");
+  Process revoke(
+      {"provision", "revoke", "--authority", fleet.folder() / "kits/authority", "--server",
+       fleet.folder() / "kits/server", fleet.folder() / "kits/device-0001/device.pem"},
+      fleet.folder() / "revoke");
   REQUIRE(revoke.wait(20s) == 0);
   Device device(fleet, 1);
   device.add(5);
@@ -264,8 +282,8 @@ TEST_CASE("programs in C take part in the example's run") {
   for (int i = 0; i < 4; ++i) {
     const std::string name = std::to_string(i);
     command += COVEY_C_HOST " " + fleet.folder() / ("kits/device-000" + name) + " server " +
-               fleet.address() + " state " + folder / ("state" + name) + " > " + folder / ("out" + name) +
-               " 2>&1 & ";
+               fleet.address() + " state " + folder / ("state" + name) + " > " +
+               folder / ("out" + name) + " 2>&1 & ";
   }
   REQUIRE(std::system((command + "wait").c_str()) == 0);
   for (int i = 0; i < 4; ++i) {
@@ -273,7 +291,8 @@ TEST_CASE("programs in C take part in the example's run") {
     INFO(output);
     CHECK(count(output, "update counted, round") == 3);
     CHECK(output.find("3 updates counted") != std::string::npos);
-    CHECK(std::filesystem::exists(folder / ("state" + std::to_string(i) + "/examples/examples.log")));
+    CHECK(
+        std::filesystem::exists(folder / ("state" + std::to_string(i) + "/examples/examples.log")));
   }
   check_ended_well(server, "server");
   CHECK(server.json()["accuracy"].get<double>() > 0.6);
@@ -282,10 +301,12 @@ TEST_CASE("programs in C take part in the example's run") {
 TEST_CASE("the example is built against the static library, too") {
   TemporaryFolder folder("capi-static");
   const std::string program = folder / "host";
-  const std::string command = std::string(COVEY_C_COMPILER) + " -std=c99 -I" COVEY_SOURCE_DIR
-                              "/client/capi/include " COVEY_SOURCE_DIR "/examples/18_c_host/host.c -o " +
-                              program + " -Wl,--gc-sections " COVEY_C_ARCHIVE " " COVEY_C_STATIC_NEEDS
-                              " 2> " + folder / "errors";
+  const std::string command =
+      std::string(COVEY_C_COMPILER) +
+      " -std=c99 -I" COVEY_SOURCE_DIR "/client/capi/include " COVEY_SOURCE_DIR
+      "/examples/18_c_host/host.c -o " +
+      program + " -Wl,--gc-sections " COVEY_C_ARCHIVE " " COVEY_C_STATIC_NEEDS " 2> " +
+      folder / "errors";
   const int code = std::system(command.c_str());
   INFO(read_file(folder / "errors"));
   REQUIRE(code == 0);

@@ -24,7 +24,8 @@ std::string idx(std::uint8_t dimensions, const std::vector<std::uint32_t>& exten
 }
 
 std::string pgm(int width, int height, const std::string& pixels) {
-  return "P5\n# a comment\n" + std::to_string(width) + " " + std::to_string(height) + "\n255\n" + pixels;
+  return "P5\n# a comment\n" + std::to_string(width) + " " + std::to_string(height) + "\n255\n" +
+         pixels;
 }
 
 }  // namespace
@@ -157,7 +158,8 @@ TEST_CASE("a table that is not there yet or not there any more is named") {
 
 TEST_CASE("images of idx files stay bytes") {
   const test::ScratchDirectory folder;
-  write_old(folder, "train-images-idx3-ubyte", idx(3, {2, 1, 2}, std::string("\x00\xff\x33\x66", 4)));
+  write_old(folder, "train-images-idx3-ubyte",
+            idx(3, {2, 1, 2}, std::string("\x00\xff\x33\x66", 4)));
   write_old(folder, "train-labels-idx1-ubyte", idx(1, {2}, std::string("\x04\x01", 2)));
   const auto data = open_data("idx:" + folder.path() + ",classes=10");
   CHECK(data->num_examples() == 2);
@@ -179,7 +181,8 @@ TEST_CASE("idx files that contradict each other are refused") {
   const test::ScratchDirectory folder;
   write_old(folder, "a-images-idx3-ubyte", idx(3, {2, 1, 1}, "ab"));
   write_old(folder, "a-labels-idx1-ubyte", idx(1, {3}, std::string(3, 0)));
-  CHECK_THAT(error_of(*open_data("idx:" + folder.path() + "/a")), Contains("3 labels for the 2 images"));
+  CHECK_THAT(error_of(*open_data("idx:" + folder.path() + "/a")),
+             Contains("3 labels for the 2 images"));
 }
 
 TEST_CASE("MNIST's own files are read as they come") {
@@ -243,8 +246,9 @@ TEST_CASE("an image that is cut short is an error, but for one that is just bein
 TEST_CASE("what is no image is named") {
   const test::ScratchDirectory folder;
   std::filesystem::create_directories(folder.path() + "/a");
-  const auto bad = GENERATE(as<std::string>{}, "", "P5", "P4 1 1 ", "P5 0 1 255 ", "P5 1 1 300 ab",
-                            "P5 99999999 99999999 255 a", "P5 1 x 255 a", "P5 16777216 16777216 255 a");
+  const auto bad =
+      GENERATE(as<std::string>{}, "", "P5", "P4 1 1 ", "P5 0 1 255 ", "P5 1 1 300 ab",
+               "P5 99999999 99999999 255 a", "P5 1 x 255 a", "P5 16777216 16777216 255 a");
   INFO(bad);
   write_old(folder, "a/1.pgm", bad);
   CHECK_THAT(error_of(*open_data("directory:" + folder.path())), Contains("a/1.pgm"));

@@ -136,8 +136,7 @@ TEST_CASE("a file that is none of a stream's is put aside and the stream begins 
 TEST_CASE("the file stays within a multiple of what is kept, however many examples come") {
   const test::ScratchDirectory folder;
   const auto keep = GENERATE(Keep::kWindow, Keep::kReservoir);
-  const auto stream =
-      open_stream({.directory = folder.path(), .keep = keep, .max_examples = 100});
+  const auto stream = open_stream({.directory = folder.path(), .keep = keep, .max_examples = 100});
   std::uintmax_t largest = 0;
   for (int i = 0; i < 20000; ++i) {
     REQUIRE(add(*stream, i).ok());

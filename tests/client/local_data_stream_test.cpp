@@ -70,9 +70,10 @@ TEST_CASE("a window holds the last examples, in order") {
 }
 
 TEST_CASE("a reservoir holds every example that ever came with the same probability") {
-  // 200 examples, 20 places: each is held in a tenth of the runs. Over 2000 runs a count is 200 with standard
-  // deviation sqrt(2000 * 0.1 * 0.9) = 13.4; the sum of squares of 200 standardised counts, which depend on each
-  // other only by their sum, is chi-squared of 199 degrees: mean 199, standard deviation 20.
+  // 200 examples, 20 places: each is held in a tenth of the runs. Over 2000 runs a count is 200
+  // with standard deviation sqrt(2000 * 0.1 * 0.9) = 13.4; the sum of squares of 200 standardised
+  // counts, which depend on each other only by their sum, is chi-squared of 199 degrees: mean 199,
+  // standard deviation 20.
   constexpr int kRuns = 2000, kSeen = 200, kPlaces = 20;
   std::vector<int> held(kSeen);
   for (int seed = 1; seed <= kRuns; ++seed) {
@@ -189,7 +190,8 @@ TEST_CASE("a stream is the same after a restart") {
 }
 
 TEST_CASE("bytes take a quarter of the memory, and images their values in steps of 1 over 255") {
-  StreamOptions options{.shape = {2, 2, 1}, .element = StreamOptions::Element::kByte, .max_bytes = 160};
+  StreamOptions options{
+      .shape = {2, 2, 1}, .element = StreamOptions::Element::kByte, .max_bytes = 160};
   const auto stream = open_stream(options);
   REQUIRE(stream->add(std::vector{0.f, 1.f, 0.2f, 0.5f}, 1).ok());
   REQUIRE(stream->add_bytes(std::vector<std::uint8_t>{255, 0, 51, 102}, 0).ok());
@@ -211,10 +213,12 @@ TEST_CASE("a wrong example is refused and changes nothing") {
   CHECK_THAT(stream->add(std::vector<float>{}, 0).error().message, Contains("0 features"));
   CHECK_THAT(stream->add(std::vector{1.f}, 3).error().message, Contains("label 3"));
   CHECK_THAT(stream->add(std::vector{1.f}, -1).error().message, Contains("label -1"));
-  CHECK_THAT(stream->add(std::vector{1.f, std::nanf("")}, 0).error().message, Contains("feature 1"));
+  CHECK_THAT(stream->add(std::vector{1.f, std::nanf("")}, 0).error().message,
+             Contains("feature 1"));
   REQUIRE(stream->add(std::vector{1.f, 2.f}, 0).ok());
   CHECK_THAT(stream->add(std::vector{1.f}, 0).error().message, Contains("have 2"));
-  CHECK_THAT(stream->add_bytes(std::vector<std::uint8_t>{1, 2}, 0).error().message, Contains("floats"));
+  CHECK_THAT(stream->add_bytes(std::vector<std::uint8_t>{1, 2}, 0).error().message,
+             Contains("floats"));
   CHECK(stream->seen() == 1);
   const auto shaped = open_stream({.shape = {2, 3}});
   CHECK_THAT(shaped->add(std::vector{1.f}, 0).error().message, Contains("have 6"));
@@ -224,7 +228,8 @@ TEST_CASE("a wrong example is refused and changes nothing") {
 
 TEST_CASE("threads add while others train on what there is") {
   const test::ScratchDirectory folder;
-  const auto stream = open_stream({.directory = folder.path(), .max_examples = 64, .only_new = true});
+  const auto stream =
+      open_stream({.directory = folder.path(), .max_examples = 64, .only_new = true});
   constexpr int kThreads = 4, kEach = 500;
   std::atomic<int> failures{0};
   std::vector<std::thread> threads;

@@ -34,8 +34,8 @@ inline std::string write_old(const test::ScratchDirectory& folder, const std::st
   return path;
 }
 
-inline std::unique_ptr<LocalData> open_data(
-    const std::string& text, std::function<void(std::string_view)> on_notice = {}) {
+inline std::unique_ptr<LocalData> open_data(const std::string& text,
+                                            std::function<void(std::string_view)> on_notice = {}) {
   const auto spec = parse_local_data(text);
   INFO((spec.ok() ? "" : spec.error().message));
   REQUIRE(spec.ok());

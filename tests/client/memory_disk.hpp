@@ -18,9 +18,12 @@ struct MemoryDisk : std::enable_shared_from_this<MemoryDisk> {
   std::uint32_t writes = 0;                 ///< operations that change something, so far
   std::optional<std::uint32_t> fails_from;  ///< this write and those behind it fail
   std::optional<std::uint32_t> fails_at;    ///< this one only
+  std::map<std::string, Bytes> durable;     ///< what a loss of power leaves
   bool tears = false;                       ///< what fails is written half
 
   std::unique_ptr<StateFolder> open() { return std::make_unique<Folder>(shared_from_this()); }
+
+  void lose_power() { files = durable; }
 
  private:
   bool fails() {
@@ -50,6 +53,7 @@ struct MemoryDisk : std::enable_shared_from_this<MemoryDisk> {
         return full(name);
       }
       disk_->files[name].assign(bytes.begin(), bytes.end());
+      disk_->durable[name] = disk_->files[name];
       return {};
     }
     Result<void> append(const std::string& name, std::uint64_t offset,
@@ -60,17 +64,21 @@ struct MemoryDisk : std::enable_shared_from_this<MemoryDisk> {
       file.resize(offset);
       const auto end = fails ? bytes.begin() + half(bytes.size()) : bytes.end();
       file.insert(file.end(), bytes.begin(), end);
+      if (offset == 0) disk_->durable[name] = {};
       if (fails) return full(name);
       return {};
     }
     Result<void> sync(const std::string& name) override {
       if (disk_->fails()) return full(name);
+      disk_->durable[name] = disk_->files.at(name);
       return {};
     }
     Result<void> rename(const std::string& from, const std::string& to) override {
       if (disk_->fails()) return full(to);
       disk_->files[to] = std::move(disk_->files.at(from));
       disk_->files.erase(from);
+      disk_->durable.erase(from);
+      disk_->durable[to] = disk_->files.at(to);
       return {};
     }
     Result<void> truncate(const std::string& name, std::uint64_t size) override {
@@ -81,6 +89,7 @@ struct MemoryDisk : std::enable_shared_from_this<MemoryDisk> {
     Result<void> remove(const std::string& name) override {
       if (disk_->fails()) return full(name);
       disk_->files.erase(name);
+      disk_->durable.erase(name);
       return {};
     }
 

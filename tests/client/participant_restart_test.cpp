@@ -283,3 +283,14 @@ TEST_CASE("what is saved at the end of a run is nothing") {
   world.run_until_finished();
   CHECK(world.disk->files.size() == 1);  // what is remembered of rounds
 }
+
+TEST_CASE("a new process makes no other keys for a sum that the old one made keys for") {
+  SumWorld world(ThreatModel::kHonestButCurious);
+  world.server.waits = true;
+  world.switch_on();
+  world.run_until([&] { return !sent<AdvertiseKeys>(world.log).empty(); });
+  world.kill();
+  world.run_until([&] { return !sent<Decline>(world.log).empty(); });
+  CHECK(sent<AdvertiseKeys>(world.log).size() == 1);
+  CHECK(world.last_decline() == "the server asks for a sum that this device has left");
+}

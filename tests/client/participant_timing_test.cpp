@@ -286,6 +286,7 @@ TEST_CASE("pieces and patience follow what the link was seen to bring") {
     CHECK(world.device.traffic().model_bytes == 4 * 16 * 1024);
     world.cut();
     world.run_until_phase("downloading");
-    CHECK(sent<BlobRequest>(world.log).back().length == 128 * 1024);  // a cut costs half of what it did
+    CHECK(sent<BlobRequest>(world.log).back().length ==
+          128 * 1024);  // a cut costs half of what it did
   }
 }

@@ -234,6 +234,30 @@ TEST_CASE("a download goes on behind the last piece that is whole, wherever a wr
   }
 }
 
+TEST_CASE("a loss of power costs a megabyte of a download at most, or what came in ten seconds") {
+  const SharedBytes blob = patterned_bytes(3'000'000, 3);
+  constexpr std::uint64_t kPiece = 100'000;
+  const Duration pace = GENERATE(Duration(1ms), Duration(4s));
+  Disk disk;
+  disk.max_bytes = 8 << 20;
+  Spool spool = disk.open();
+  spool.save(downloading(blob), {Time(1s), kWall});
+  Time now(2s);
+  for (std::uint64_t at = 0; at < 2'500'000; at += kPiece, now += pace) {
+    spool.append(piece_of(blob, at, kPiece), now);
+    const auto files = disk.memory->files, durable = disk.memory->durable;
+    disk.memory->lose_power();
+    const auto back = disk.open().load({Time(1s), kWall});
+    const std::uint64_t held = back.download ? back.download->held.size() : 0;
+    const std::uint64_t lost = at + kPiece - held;
+    REQUIRE(lost <= 1 << 20);
+    if (pace > 1s)
+      REQUIRE(lost <= 4 * kPiece);  // of 12 s, of which the last piece may be just there
+    disk.memory->files = files;
+    disk.memory->durable = durable;
+  }
+}
+
 TEST_CASE(
     "a download goes on where it was after a restart, and becomes the blob when it is complete") {
   const SharedBytes blob = patterned_bytes(1000, 3);

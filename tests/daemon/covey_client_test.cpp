@@ -1,8 +1,5 @@
-// The program of a device: options, configuration file, a run over TLS, and what a service manager sees.
-
-#include <csignal>
-#include <cstring>
-#include <thread>
+// The program of a device: options, configuration file, a run over TLS, and what a service manager
+// sees.
 
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -10,6 +7,9 @@
 #include <unistd.h>
 
 #include <catch2/catch.hpp>
+#include <csignal>
+#include <cstring>
+#include <thread>
 
 #include "client/daemon/covey_client/option_table.hpp"
 #include "client/daemon/covey_client/options.hpp"
@@ -70,10 +70,11 @@ struct Devices : Fleet {
   Process device(int number, std::vector<std::string> more = {},
                  const std::vector<std::string>& environment = {}) {
     const std::string name = "device-000" + std::to_string(number);
-    std::vector<std::string> arguments = {
-        "--kit",    folder() / "kits/" + name, "--data",  "csv:" + (folder() / "data.csv"),
-        "--server", address(),                 "--state", folder() / "state-" + name,
-        "--json"};
+    std::vector<std::string> arguments = {"--kit",    folder() / "kits/" + name,
+                                          "--data",   "csv:" + (folder() / "data.csv"),
+                                          "--server", address(),
+                                          "--state",  folder() / "state-" + name,
+                                          "--json"};
     arguments.insert(arguments.end(), more.begin(), more.end());
     return Process(COVEY_CLIENT_PROGRAM, arguments, folder() / name, environment);
   }
@@ -113,13 +114,41 @@ class Manager {
 }  // namespace
 
 TEST_CASE("every option of covey-client is read from the command line") {
-  const auto options = read({"--kit", "k", "--data=csv:d", "--state", "none", "--server", "h:1",
-                             "--device-class", "phone", "--max-memory", "24M", "--max-state=1GiB",
-                             "--nice", "5", "--ionice", "none", "--require-charging",
-                             "--min-battery", "0.5", "--max-temperature", "60", "--max-load", "0.5",
-                             "--hours", "22:00-06:30", "--min-free-memory", "64M",
-                             "--require-secure-aggregation", "malicious-server", "--min-sum", "50",
-                             "--min-corruption", "0.1", "--once", "--verbose"});
+  const auto options = read({"--kit",
+                             "k",
+                             "--data=csv:d",
+                             "--state",
+                             "none",
+                             "--server",
+                             "h:1",
+                             "--device-class",
+                             "phone",
+                             "--max-memory",
+                             "24M",
+                             "--max-state=1GiB",
+                             "--nice",
+                             "5",
+                             "--ionice",
+                             "none",
+                             "--require-charging",
+                             "--min-battery",
+                             "0.5",
+                             "--max-temperature",
+                             "60",
+                             "--max-load",
+                             "0.5",
+                             "--hours",
+                             "22:00-06:30",
+                             "--min-free-memory",
+                             "64M",
+                             "--require-secure-aggregation",
+                             "malicious-server",
+                             "--min-sum",
+                             "50",
+                             "--min-corruption",
+                             "0.1",
+                             "--once",
+                             "--verbose"});
   REQUIRE(options.ok());
   CHECK(options->kit == "k");
   CHECK(options->data == "csv:d");
@@ -151,7 +180,8 @@ TEST_CASE("a wrong option of covey-client is named with what would be right") {
   CHECK(error_of({"--kit"}).find("--kit needs a value: DIR") == 0);
   CHECK(error_of({"--once=yes"}).find("--once takes no value") == 0);
   CHECK(error_of({"--nice", "20"}).find("--nice 20: must be a number from 0 to 19") == 0);
-  CHECK(error_of({"--min-battery", "nan"}).find("must be a number from 0 to 1") != std::string::npos);
+  CHECK(error_of({"--min-battery", "nan"}).find("must be a number from 0 to 1") !=
+        std::string::npos);
   CHECK(error_of({"--max-memory", "24Q"}).find("must be a size in bytes") != std::string::npos);
   CHECK(error_of({"--hours", "25:00-26:00"}).find("--hours 25:00-26:00: ") == 0);
   CHECK(error_of({"--data", "csv:d"}).find("say where this device's kit is") == 0);
@@ -265,7 +295,8 @@ TEST_CASE("SIGTERM ends a training device within two seconds, politely") {
   CHECK(device.standard_error().find("stopping") != std::string::npos);
 }
 
-TEST_CASE("a service manager hears when a device is ready, what it does, that it lives, and its end") {
+TEST_CASE(
+    "a service manager hears when a device is ready, what it does, that it lives, and its end") {
   Devices fleet("client-notify");
   Manager manager(fleet.folder() / "notify");
   Process server = fleet.server();
@@ -301,8 +332,9 @@ TEST_CASE("lines for the journal have a priority and no time, others have a time
   write_file(log, "");
   struct stat status {};
   REQUIRE(stat(log.c_str(), &status) == 0);
-  Process journal = fleet.device(1, {}, {"JOURNAL_STREAM=" + std::to_string(status.st_dev) + ":" +
-                                         std::to_string(status.st_ino)});
+  Process journal = fleet.device(
+      1, {},
+      {"JOURNAL_STREAM=" + std::to_string(status.st_dev) + ":" + std::to_string(status.st_ino)});
   REQUIRE(eventually([&] { return !journal.standard_error().empty(); }, 30s));
   CHECK(journal.standard_error().substr(0, 3) == "<6>");
 }

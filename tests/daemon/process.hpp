@@ -1,14 +1,13 @@
 #pragma once
 
+#include <sys/types.h>
+
 #include <chrono>
 #include <functional>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <vector>
-
-#include <sys/types.h>
-
-#include <nlohmann/json.hpp>
 
 namespace covey::testing {
 
@@ -27,7 +26,8 @@ class Process {
   void signal(int number);
   void kill();  ///< SIGKILL, and waits
   bool running();
-  /// Exit code (128 + signal number if a signal ended it); nothing if it still runs after `patience`.
+  /// Exit code (128 + signal number if a signal ended it); nothing if it still runs after
+  /// `patience`.
   std::optional<int> wait(std::chrono::seconds patience);
 
   std::string standard_output() const;

@@ -99,10 +99,10 @@ class BitReader {
     }
     return quotient << parameter | take(parameter);
   }
-  bool failed() const { return at_ > 8 * bytes_.size(); }
+  bool failed() const { return at_ > std::uint64_t{8} * bytes_.size(); }
   /// Everything was read but for fewer than eight zeros.
   bool finished() const {
-    if (failed() || 8 * bytes_.size() - at_ >= 8) return false;
+    if (failed() || std::uint64_t{8} * bytes_.size() - at_ >= 8) return false;
     return peek() == 0;
   }
 
@@ -110,7 +110,7 @@ class BitReader {
   static constexpr unsigned kPeeked = 57;  ///< bits of peek() that are there for every at_
 
   std::uint64_t peek() const {
-    const std::size_t byte = at_ / 8;
+    const auto byte = static_cast<std::size_t>(at_ / 8);
     std::uint64_t word = 0;
     if (byte + sizeof word <= bytes_.size()) {
       std::memcpy(&word, bytes_.data() + byte, sizeof word);

@@ -1,10 +1,9 @@
 #pragma once
 
+#include <covey/result.hpp>
 #include <span>
 #include <string>
 #include <string_view>
-
-#include <covey/result.hpp>
 
 #include "client/daemon/covey_client/options.hpp"
 

@@ -1,5 +1,6 @@
 #include "client/daemon/covey_client/options.hpp"
 
+#include <fmt/format.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -8,8 +9,6 @@
 #include <utility>
 #include <variant>
 #include <vector>
-
-#include <fmt/format.h>
 
 #include "client/daemon/covey_client/option_table.hpp"
 #include "client/daemon/settings_file.hpp"
@@ -125,7 +124,8 @@ Result<ProgramOptions> read_options(std::span<const char* const> arguments,
   for (const Given& one : given) {
     if (one.option == config) continue;
     if (const auto set = one.option->set(one.value, options); !set.ok()) {
-      return wrong_usage(fmt::format("--{} {}: {}", one.option->name, one.value, set.error().message));
+      return wrong_usage(
+          fmt::format("--{} {}: {}", one.option->name, one.value, set.error().message));
     }
   }
   if (!asks) COVEY_TRY(check(options));

@@ -1,10 +1,9 @@
 #pragma once
 
+#include <covey/result.hpp>
 #include <span>
 #include <string>
 #include <string_view>
-
-#include <covey/result.hpp>
 
 #include "client/daemon/background_priority.hpp"
 #include "client/daemon/device.hpp"
@@ -13,13 +12,14 @@ namespace covey::client {
 
 inline constexpr std::string_view kDefaultConfiguration = "/etc/covey/client.toml";
 
-/// What the program was told, by its configuration file and its command line. Both know the same names.
+/// What the program was told, by its configuration file and its command line. Both know the same
+/// names.
 struct ProgramOptions {
-  std::string config;  ///< file read, "": none
-  std::string kit;     ///< directory
-  std::string data;    ///< as open_local_data takes it
-  std::string server;  ///< HOST:PORT in the place of the kit's; "": the kit's
-  DeviceOptions device;  ///< without the kit itself
+  std::string config;           ///< file read, "": none
+  std::string kit;              ///< directory
+  std::string data;             ///< as open_local_data takes it
+  std::string server;           ///< HOST:PORT in the place of the kit's; "": the kit's
+  DeviceOptions device;         ///< without the kit itself
   BackgroundPriority priority;  ///< of training
   bool once = false;
   bool keep_running = false;
@@ -30,8 +30,9 @@ struct ProgramOptions {
   bool version = false;
 };
 
-/// Reads the configuration file (--config, else kDefaultConfiguration where that exists), then the command
-/// line over it. `arguments`: without the program's name. Errors name the option, or file, line and key.
+/// Reads the configuration file (--config, else kDefaultConfiguration where that exists), then the
+/// command line over it. `arguments`: without the program's name. Errors name the option, or file,
+/// line and key.
 Result<ProgramOptions> read_options(std::span<const char* const> arguments,
                                     std::string_view default_configuration = kDefaultConfiguration);
 

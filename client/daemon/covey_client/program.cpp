@@ -1,19 +1,18 @@
 #include "client/daemon/covey_client/program.hpp"
 
+#include <fmt/format.h>
 #include <unistd.h>
 
 #include <csignal>
 #include <utility>
-
-#include <fmt/format.h>
 
 #include "server/daemon/kit.hpp"
 
 namespace covey::client {
 namespace {
 
-/// How often conditions and data are looked at, where the owner has rules: six wake-ups a minute cost no
-/// battery anything.
+/// How often conditions and data are looked at, where the owner has rules: six wake-ups a minute
+/// cost no battery anything.
 constexpr auto kLook = std::chrono::seconds(10);
 /// And where the server is merely told of them.
 constexpr auto kLookWithoutRules = std::chrono::seconds(60);
@@ -21,7 +20,8 @@ constexpr auto kLookWithoutRules = std::chrono::seconds(60);
 constexpr auto kAgain = std::chrono::hours(1);
 /// No step of local training takes so long, on a device that anybody would train on.
 constexpr auto kLongestStep = std::chrono::minutes(30);
-/// From the signal to the end of the process, whatever still runs: what is on disk is whole at any time.
+/// From the signal to the end of the process, whatever still runs: what is on disk is whole at any
+/// time.
 constexpr unsigned kStopSeconds = 2;
 
 // Only async-signal-safe calls.
@@ -126,8 +126,8 @@ void Program::look_around() {
   }
 }
 
-/// On the loop's thread, so that a loop that is stuck is noticed; a training that is stuck is told by
-/// saying nothing.
+/// On the loop's thread, so that a loop that is stuck is noticed; a training that is stuck is told
+/// by saying nothing.
 void Program::feed_watchdog() {
   const auto interval = parts_.manager.watchdog();
   if (!interval) return;

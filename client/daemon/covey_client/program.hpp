@@ -1,13 +1,12 @@
 #pragma once
 
 #include <chrono>
+#include <covey/client/local_data.hpp>
+#include <covey/transport/event_loop.hpp>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <string>
-
-#include <covey/client/local_data.hpp>
-#include <covey/transport/event_loop.hpp>
 
 #include "client/daemon/covey_client/options.hpp"
 #include "client/daemon/covey_client/service.hpp"
@@ -24,8 +23,8 @@ struct Outcome {
   double wall_s = 0;
 };
 
-/// One device, from start to end of the process: reads its conditions, tells the service manager that it is
-/// alive, and begins anew where it is to keep running. Loop thread only.
+/// One device, from start to end of the process: reads its conditions, tells the service manager
+/// that it is alive, and begins anew where it is to keep running. Loop thread only.
 class Program {
  public:
   /// What the program works with; all outlive it.

@@ -1,20 +1,18 @@
 #include "client/daemon/covey_client/self_test.hpp"
 
+#include <fmt/format.h>
 #include <sys/statvfs.h>
 
 #include <algorithm>
 #include <chrono>
-#include <cstdio>
-#include <memory>
-#include <thread>
-
-#include <fmt/format.h>
-
 #include <covey/client/local_data_spec.hpp>
 #include <covey/client/memory_estimate.hpp>
 #include <covey/client/state_folder.hpp>
 #include <covey/random.hpp>
 #include <covey/transport/certificates.hpp>
+#include <cstdio>
+#include <memory>
+#include <thread>
 
 #include "client/daemon/covey_client/json_line.hpp"
 #include "client/daemon/covey_client/self_test_checks.hpp"
@@ -37,7 +35,9 @@ class Report {
     json_ += fmt::format("{}{{\"check\":{},\"ok\":{},\"found\":{}}}", json_.empty() ? "" : ",",
                          json_string(name), found.ok(), json_string(words));
   }
-  void skip(std::string_view name, std::string_view why) { fmt::print("{:<8}{}: {}\n", "skipped", name, why); }
+  void skip(std::string_view name, std::string_view why) {
+    fmt::print("{:<8}{}: {}\n", "skipped", name, why);
+  }
 
   bool ok() const { return ok_; }
   std::string json() const { return fmt::format("{{\"ok\":{},\"checks\":[{}]}}", ok_, json_); }
@@ -53,7 +53,8 @@ Result<std::string> file_text(const std::string& path) {
       std::fopen(path.c_str(), "re"));
   if (!file) return failed(path + ": cannot be read");
   char piece[4096];
-  while (const std::size_t length = std::fread(piece, 1, sizeof piece, file.get())) text.append(piece, length);
+  while (const std::size_t length = std::fread(piece, 1, sizeof piece, file.get()))
+    text.append(piece, length);
   return text;
 }
 
@@ -74,7 +75,8 @@ Result<std::string> check_kit(const ProgramOptions& options) {
   dialing.tls = kit.tls;
   COVEY_TRY(transport::Dialer::make(loop, dialing));
   return fmt::format("device {}, valid until {}, {} identity, server {}", value_of(kit.client),
-                     certificate.not_after, kit.credentials ? "with an" : "without an", dialing.address);
+                     certificate.not_after, kit.credentials ? "with an" : "without an",
+                     dialing.address);
 }
 
 Result<std::string> check_state(const ProgramOptions& options) {
@@ -87,7 +89,8 @@ Result<std::string> check_state(const ProgramOptions& options) {
   for (auto& byte : written) byte = static_cast<std::byte>(random.below(256));
   COVEY_TRY(folder->put(name, written));
   COVEY_ASSIGN(const SharedBytes read, folder->map(name));
-  const bool same = std::equal(read.span().begin(), read.span().end(), written.begin(), written.end());
+  const bool same =
+      std::equal(read.span().begin(), read.span().end(), written.begin(), written.end());
   COVEY_TRY(folder->remove(name));
   if (!same) return failed(directory + ": a file is read with other content than was written");
   struct statvfs disk {};
@@ -117,10 +120,12 @@ std::string describe_conditions(const ProgramOptions& options, const DeviceReadi
   if (readings.temperature_c) text += fmt::format(", {:.0f} C", *readings.temperature_c);
   if (readings.load) text += fmt::format(", others' load {:.2f} a core", *readings.load);
   if (readings.free_memory_bytes) {
-    text += fmt::format(", {:.0f} MiB of memory free", static_cast<double>(*readings.free_memory_bytes) / kMiB);
+    text += fmt::format(", {:.0f} MiB of memory free",
+                        static_cast<double>(*readings.free_memory_bytes) / kMiB);
   }
   const Permissions now = permissions_of(options.device.rules, readings, {});
-  return text + (now.train && now.transfer ? "; may train now" : "; may not train now: " + now.reason);
+  return text +
+         (now.train && now.transfer ? "; may train now" : "; may not train now: " + now.reason);
 }
 
 /// Two readings: what is asked of the system's bus comes with the second.

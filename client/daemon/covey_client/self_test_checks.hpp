@@ -1,10 +1,9 @@
 #pragma once
 
+#include <covey/result.hpp>
 #include <string>
 #include <string_view>
 #include <vector>
-
-#include <covey/result.hpp>
 
 namespace covey::client {
 
@@ -22,8 +21,9 @@ struct TrainingCase {
   std::string_view precision;
   std::vector<std::uint32_t> shape;
   std::uint32_t classes = 0;
-  std::uint32_t vocabulary = 0;    ///< the features are tokens below this; 0: they are numbers
-  double loss = 0;                 ///< mean over the steps; in single precision to a part in a thousand
+  std::uint32_t vocabulary = 0;  ///< the features are tokens below this; 0: they are numbers
+  double loss = 0;         ///< mean over the steps; this and the norm to a part in a thousand,
+  double update_norm = 0;  ///< in bfloat16 to a part in a hundred
   std::string_view update_digest;  ///< of integer modes, whose bits are the same everywhere
 };
 

@@ -1,5 +1,6 @@
 #include "client/daemon/covey_client/service.hpp"
 
+#include <fmt/format.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -12,13 +13,11 @@
 #include <cstring>
 #include <ctime>
 
-#include <fmt/format.h>
-
 namespace covey::client {
 namespace {
 
-/// Whether standard error is the journal's: JOURNAL_STREAM names the device and inode that it gave us,
-/// which a redirection would have replaced (systemd.exec(5)).
+/// Whether standard error is the journal's: JOURNAL_STREAM names the device and inode that it gave
+/// us, which a redirection would have replaced (systemd.exec(5)).
 bool stderr_is_journal() {
   const char* stream = std::getenv("JOURNAL_STREAM");
   struct stat status {};
@@ -28,10 +27,14 @@ bool stderr_is_journal() {
 
 std::string_view name_of(LogLevel level) {
   switch (level) {
-    case LogLevel::kError: return "error";
-    case LogLevel::kWarning: return "warning";
-    case LogLevel::kInfo: return "info";
-    case LogLevel::kDebug: return "debug";
+    case LogLevel::kError:
+      return "error";
+    case LogLevel::kWarning:
+      return "warning";
+    case LogLevel::kInfo:
+      return "info";
+    case LogLevel::kDebug:
+      return "debug";
   }
   return "";
 }
@@ -60,9 +63,9 @@ std::string take(const char* name) {
 Log make_stderr_log(LogLevel least) {
   return [least, journal = stderr_is_journal()](LogLevel level, std::string_view text) {
     if (level > least) return;
-    const std::string line =
-        journal ? fmt::format("<{}>{}\n", static_cast<int>(level), text)
-                : fmt::format("{} {} {}\n", time_of_day(), name_of(level), text);
+    const std::string line = journal
+                                 ? fmt::format("<{}>{}\n", static_cast<int>(level), text)
+                                 : fmt::format("{} {} {}\n", time_of_day(), name_of(level), text);
     // Nobody is left to be told when this fails.
     [[maybe_unused]] const auto written = write(STDERR_FILENO, line.data(), line.size());
   };
@@ -76,7 +79,8 @@ ServiceManager ServiceManager::from_environment() {
   const auto [end, error] =
       std::from_chars(microseconds.data(), microseconds.data() + microseconds.size(), interval);
   const bool ours = pid.empty() || pid == fmt::to_string(getpid());
-  if (error == std::errc() && end == microseconds.data() + microseconds.size() && interval > 0 && ours) {
+  if (error == std::errc() && end == microseconds.data() + microseconds.size() && interval > 0 &&
+      ours) {
     manager.watchdog_ = Duration(interval);
   }
   return manager;
@@ -92,9 +96,8 @@ void ServiceManager::tell(std::string_view state) const {
   if (descriptor < 0) return;
   const auto length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + socket_.size());
   // The manager misses the message when this fails, and then acts as if it had not been sent.
-  [[maybe_unused]] const auto sent =
-      sendto(descriptor, state.data(), state.size(), MSG_NOSIGNAL,
-             reinterpret_cast<const sockaddr*>(&address), length);
+  [[maybe_unused]] const auto sent = sendto(descriptor, state.data(), state.size(), MSG_NOSIGNAL,
+                                            reinterpret_cast<const sockaddr*>(&address), length);
   close(descriptor);
 }
 

@@ -1,17 +1,16 @@
 #pragma once
 
+#include <covey/time.hpp>
 #include <optional>
 #include <string>
 #include <string_view>
-
-#include <covey/time.hpp>
 
 #include "client/daemon/log.hpp"
 
 namespace covey::client {
 
-/// Standard error: for the journal with syslog's priorities in front (sd-daemon(3)), for people with the
-/// time. One write per line. `least`: what is less urgent is left out.
+/// Standard error: for the journal with syslog's priorities in front (sd-daemon(3)), for people
+/// with the time. One write per line. `least`: what is less urgent is left out.
 Log make_stderr_log(LogLevel least);
 
 /// What a service manager wants to hear (sd_notify(3)). Says nothing where there is none.

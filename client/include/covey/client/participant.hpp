@@ -153,6 +153,8 @@ struct ParticipantOptions {
   /// What else the device asks of a plan before anything is downloaded for it, such as that it fits its memory:
   /// the error is the reason it declines with. Empty: nothing.
   std::function<Result<void>(const TrainingPlan&)> check_plan = nullptr;
+  /// Longest that a training computes, rests not counted; then its task is declined. 0: no limit.
+  Duration max_training_time{};
   /// Keep the last model and update after the report was accepted, so that nothing is downloaded or
   /// trained twice for a server that lost its round. False: memory for one task at a time only,
   /// which is what a host of thousands of devices wants.
@@ -235,6 +237,8 @@ class Participant {
     bool started = false;             ///< training was asked for
     bool resting = false;             ///< and asked to pause
     bool in_doubt = false;            ///< of an earlier process, and its round may be over
+    std::optional<Time> give_up_at;   ///< while it computes: the owner's patience ends
+    Duration patience_left{};         ///< while it rests
     std::uint32_t steps_done = 0;
     std::uint32_t steps_total = 0;
     std::optional<TrainedUpdate> trained;
@@ -273,13 +277,19 @@ class Participant {
   void finish(Step, bool ok, std::string reason);
   void settle(Step, bool heard);
   double draw();
-  void ignore(Step, std::string_view message);
 
   // participant_conditions.cpp: what the owner allows
   void on(Step, ConditionsChanged);
   bool may_connect() const;
   void hang_up(Step);
   void follow_conditions(Step);
+
+  // participant_limits.cpp: what a server can ask of the device at most
+  bool may_take_task(Step);
+  void limit_training(Step);
+  void pause_limit(Step);
+  void give_up_training(Step);
+  void ignore(Step, std::string_view message);
 
   // participant_saved.cpp: what outlives a process
   void restore(SavedWork saved);
@@ -361,6 +371,7 @@ class Participant {
   std::uint32_t stale_requests_ =
       0;  ///< unanswered, of downloads given up: their answers come first
   bool progress_unanswered_ = false;
+  std::uint32_t ignored_ = 0;  ///< messages that made no sense
   std::optional<Time> progress_sent_;
   std::optional<BlobUpload> upload_;
 
@@ -369,6 +380,9 @@ class Participant {
   std::optional<SavedModel> model_;  ///< the last that was trained on
   /// Of a task that is void: the next round may ask for the same model.
   std::optional<BlobDownload> partial_;
+  static constexpr double kTasksAtOnce = 1000;
+  double task_allowance_;  ///< new tasks that it takes now
+  Time allowance_from_{};  ///< since when that grows again
   std::optional<RoundOfRun> last_accepted_;
   std::optional<AggregationRound> keyed_;  ///< the last sum that keys were made for
   /// The last round in a sum of which this device revealed shares.

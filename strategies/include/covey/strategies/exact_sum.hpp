@@ -1,5 +1,6 @@
 #pragma once
 
+#include <covey/int128.hpp>
 #include <covey/result.hpp>
 #include <cstddef>
 #include <cstdint>
@@ -69,7 +70,7 @@ class ExactScalarSum {
   double read() const;
 
  private:
-  __extension__ __int128 units_ = 0;  ///< multiples of 2^-66
+  Int128 units_ = 0;  ///< multiples of 2^-66
   std::uint64_t terms_ = 0;
 };
 

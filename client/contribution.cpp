@@ -22,26 +22,28 @@ Result<void> add_local_noise(const PrivacyPlan& plan, std::span<float> update,
   if (!(plan.noise_stddev > 0) || !std::isfinite(plan.noise_stddev)) {
     return failed("the plan asks for noise and gives no standard deviation of it");
   }
-  // Values are rounded to the noise's lattice first, of steps below stddev * 2^-20, which may move two
-  // updates apart by a step a coordinate: S + sqrt(d) stddev 2^-20. The noise grows to cover that.
-  const double slack = plan.noise_stddev / plan.clip_norm * 0x1p-20 *
-                       std::sqrt(static_cast<double>(update.size()));
+  // Values are rounded to the noise's lattice first, of steps below stddev * 2^-20, which may move
+  // two updates apart by a step a coordinate: S + sqrt(d) stddev 2^-20. The noise grows to cover
+  // that.
+  const double slack =
+      plan.noise_stddev / plan.clip_norm * 0x1p-20 * std::sqrt(static_cast<double>(update.size()));
   if (!(slack < 0.5)) return failed("the plan's noise is too large for single precision");
   const double stddev = plan.noise_stddev / (1 - slack);
   privacy::NoiseSampler sampler(secrets);
   for (float& value : update) {
-    value = static_cast<float>(
-        sampler.add_gaussian(static_cast<double>(value), stddev));
+    value = static_cast<float>(sampler.add_gaussian(static_cast<double>(value), stddev));
   }
   return sampler.status();
 }
 
-/// |v|^2 of v = min(weight, W) / W * update: sums of it and its square tell how large coordinates are.
+/// |v|^2 of v = min(weight, W) / W * update: sums of it and its square tell how large coordinates
+/// are.
 double entering_squared_norm(const SecureAggregationPlan& plan, const Contribution& contribution) {
   const double factor = std::min(contribution.weights.weight, plan.max_weight) / plan.max_weight;
   double squared = 0;
   for (const float value : contribution.update) squared += static_cast<double>(value) * value;
-  // Its square is below what a secure sum's scalars take, and far above where training has diverged.
+  // Its square is below what a secure sum's scalars take, and far above where training has
+  // diverged.
   return std::min(factor * factor * squared, 0x1p19);
 }
 
@@ -67,7 +69,8 @@ Result<TrainedUpdate> encode_for_sum(const TrainingTask& task, const Contributio
   const TrainingPlan& plan = task.plan;
   privacy::SumFigures figures;
   figures.weight = std::min(contribution.weights.weight, plan.secure_aggregation.max_weight);
-  figures.clipped_weights = contribution.weights.weight > plan.secure_aggregation.max_weight ? 1 : 0;
+  figures.clipped_weights =
+      contribution.weights.weight > plan.secure_aggregation.max_weight ? 1 : 0;
   figures.num_examples = static_cast<double>(contribution.num_examples);
   figures.steps = contribution.steps;
   figures.loss = contribution.train_loss * static_cast<double>(contribution.num_examples);
@@ -76,9 +79,8 @@ Result<TrainedUpdate> encode_for_sum(const TrainingTask& task, const Contributio
   figures.squared_norm = entering_squared_norm(plan.secure_aggregation, contribution);
   figures.quartic_norm = figures.squared_norm * figures.squared_norm;
   std::vector<double> scalars = figures.to_scalars(plan.privacy);
-  COVEY_ASSIGN(auto format,
-               privacy::SumFormat::make(plan.secure_aggregation, plan.privacy,
-                                        contribution.update.size(), scalars.size()));
+  COVEY_ASSIGN(auto format, privacy::SumFormat::make(plan.secure_aggregation, plan.privacy,
+                                                     contribution.update.size(), scalars.size()));
   format.least_error = error_feedback;
   const privacy::ContributionDraw draw{plan.seed, task.round, task.client};
   const auto encode = [&] {

@@ -137,7 +137,7 @@ Result<MemoryEstimate> estimate_memory(const TrainingPlan& plan,
                                        const MemoryBase& base) {
   COVEY_ASSIGN(const PlanEncodings encodings, encodings_of(plan));
   COVEY_ASSIGN(const auto strategy, registry.make(plan.strategy, plan.strategy_parameters));
-  const std::size_t n = std::max<std::size_t>(1, base.num_examples);
+  const auto n = static_cast<std::size_t>(std::max<std::uint64_t>(1, base.num_examples));
   // Only sequences have more than one label each, and the network says how many: planned for one
   // example.
   COVEY_ASSIGN(models::TrainingMemory engine,

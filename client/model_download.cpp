@@ -15,6 +15,9 @@ Result<SharedBytes> apply(const TrainingPlan& plan, const ModelDelta& delta,
   if (!plan.model.torchscript.empty()) {
     return malformed("a TorchScript file's layers are not known, which steps are decoded by");
   }
+  if (compression::count_model_steps(bytes.span()) * base.size() > kMostDifferenceWork) {
+    return malformed("the steps to the model take longer than a device may be busy");
+  }
   COVEY_ASSIGN(const models::Network network, models::make_network(plan.model, plan.precision));
   return compression::apply_model_steps(delta.encoding, network.layout(), plan.seed, base.span(),
                                         bytes.span());

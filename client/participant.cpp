@@ -19,6 +19,13 @@ constexpr Duration kShortestHeartbeat = 100ms;
 constexpr Duration kLongestHeartbeat = 1h;
 /// A chunk of more than 16 MiB would hold up everything behind it on the connection.
 constexpr std::uint32_t kLargestChunk = 16 * 1024 * 1024;
+/// Each is a message with its own memory: an update in pieces of a byte would take hundreds of
+/// times its size.
+constexpr std::uint32_t kSmallestChunk = 256;
+/// A connection that lasted this long, or brought this many bytes across, was of use: what comes
+/// after it is a new failure. Less costs a server nothing.
+constexpr Duration kLongConnection = 60s;
+constexpr std::uint64_t kUsefulBytes = 64 * 1024;
 
 }  // namespace
 
@@ -47,8 +54,11 @@ void Participant::start(Time now, Actions& actions) {
     link_ = Link::kDialling;
     actions.push_back(Connect{});
   }
+  check_restored(step);
   if (task_ && task_->report_by && *task_->report_by <= now) task_->in_doubt = true;
+  const std::size_t first = actions.size();
   settle(step, false);
+  if (task_ && task_->started) save(step, first);  // that it begins, before it does
 }
 
 void Participant::handle(Time now, Event event, Actions& actions) {
@@ -99,6 +109,8 @@ void Participant::on(Step step, Connected) {
   }
   link_ = Link::kUp;
   ignored_ = 0;
+  connected_at_ = step.now;
+  came_across_ = 0;
   retry_at_.reset();
   phase_ = Phase::kGreeting;
   step.actions.push_back(
@@ -108,6 +120,7 @@ void Participant::on(Step step, Connected) {
 void Participant::on(Step step, ConnectionLost event) {
   if (link_ == Link::kDown) return;  // the echo of our own Disconnect
   step.actions.push_back(Note{"connection lost: " + event.reason});
+  if (event.violation) ++violations_;
   drop_link(step);
 }
 
@@ -124,6 +137,9 @@ void Participant::forget_connection() {
 /// 2^n)] (Brooker 2015).
 void Participant::drop_link(Step step) {
   if (phase_ == Phase::kDownloading || phase_ == Phase::kUploading) rate_.broke(piece_bytes());
+  const bool of_use = link_ == Link::kUp && (step.now - connected_at_ >= kLongConnection ||
+                                             came_across_ >= kUsefulBytes);
+  if (of_use) failures_ = 0;
   forget_connection();
   constexpr std::uint32_t kMostDoublings = 30;
   const std::uint32_t doublings = std::min(std::max(failures_, violations_), kMostDoublings);
@@ -174,6 +190,10 @@ void Participant::on(Step step, StopRequested) {
     step.actions.push_back(
         Send{Decline{assignment.run, assignment.round, "the device was asked to stop"}});
   }
+  if (task_ && task_->stage == Stage::kTraining && task_->started && task_->starts > 0) {
+    --task_->starts;  // it did not end the process
+    save(step, step.actions.size());
+  }
   options_.saves_work = false;  // what is saved stays as it is
   finish(step, true, "stop requested");
 }
@@ -190,7 +210,7 @@ void Participant::on(Step step, Received event) {
 
 void Participant::on_message(Step step, Welcome welcome) {
   if (phase_ != Phase::kGreeting) return ignore(step, "a second Welcome");
-  if (welcome.version != kProtocolVersion || welcome.max_chunk_bytes == 0) {
+  if (welcome.version != kProtocolVersion || welcome.max_chunk_bytes < kSmallestChunk) {
     return violation(step, fmt::format("the server welcomed version {} with chunks of {} bytes",
                                        welcome.version, welcome.max_chunk_bytes));
   }
@@ -221,7 +241,6 @@ void Participant::on_message(Step step, Refusal refusal) {
 void Participant::on_message(Step step, Waiting) {
   if (phase_ != Phase::kCheckingIn) return ignore(step, "Waiting");
   phase_ = Phase::kWaiting;
-  failures_ = 0;
   ask_for_verdict(step);
 }
 
@@ -240,7 +259,8 @@ void Participant::on_message(Step step, StatusReply) { ignore(step, "StatusReply
 void Participant::check_in(Step step) {
   phase_ = Phase::kCheckingIn;
   retry_at_.reset();
-  // First: behind the check-in the next cohort may be drawn, and the verdicts on this one forgotten.
+  // First: behind the check-in the next cohort may be drawn, and the verdicts on this one
+  // forgotten.
   if (task_ && task_->trained && !task_->trained->packed) ask_for_verdict(step);
   CheckIn message{options_.conditions};
   if (model_) message.conditions.held_model = model_->digest;
@@ -252,8 +272,8 @@ void Participant::pause(Step step, RetryWindow window) {
   const Duration longest = std::clamp(window.delay_max, shortest, kLongestAbsence);
   const Duration delay = shortest + from_seconds(draw() * seconds(longest - shortest));
   phase_ = Phase::kPausing;
-  failures_ = 0;
   retry_at_ = step.now + delay;
+  if (delay >= kStayConnectedBelow) failures_ = 0;  // long enough between two connections
   if (delay >= kStayConnectedBelow && link_ != Link::kDown) {
     step.actions.push_back(Disconnect{});
     forget_connection();

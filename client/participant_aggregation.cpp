@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <covey/client/participant.hpp>
 
 // The device's steps in a secure sum, from a finished training to its verdict. What each step
@@ -36,11 +37,9 @@ void Participant::advertise(Step step) {
                        assignment.model,
                        digest_of(assignment.plan),
                        assignment.plan.secure_aggregation};
-    if (keyed_ == options.context.round) {
-      // Other keys under one name could make two sums of what is said to be one.
+    if (!may_make_keys(options.context.round)) {
       return decline(step, "the server asks for a sum that this device has left");
     }
-    keyed_ = options.context.round;
     options.credentials = options_.credentials;
     options.secrets = options_.make_secrets(options.context.round);
     auto device = privacy::SecAggDevice::make(std::move(options));
@@ -50,18 +49,33 @@ void Participant::advertise(Step step) {
   step.actions.push_back(Send{task_->aggregation->advertise()});
 }
 
+/// Once for each sum: other keys under one name could make two sums of what is said to be one.
+/// Names of other rounds are forgotten first, and of this one never.
+bool Participant::may_make_keys(const AggregationRound& round) {
+  if (std::ranges::find(keyed_, round) != keyed_.end()) return false;
+  if (keyed_.size() >= kMostKeyedSums) {
+    const auto other = std::ranges::find_if(keyed_, [&](const AggregationRound& earlier) {
+      return earlier.run != round.run || earlier.round != round.round;
+    });
+    if (other == keyed_.end()) return false;
+    keyed_.erase(other);
+  }
+  keyed_.push_back(round);
+  return true;
+}
+
 /// What the server or a peer did makes the sum unsafe or impossible for this device.
 void Participant::leave_aggregation(Step step, const Error& error) {
   task_->masking = false;
   task_->aggregation.reset();
   task_->masked.reset();
+  task_->reported = false;
   upload_.reset();
   decline(step, "secure aggregation: " + error.message);
 }
 
 void Participant::on_message(Step step, NeighbourKeys message) {
   if (!aggregating(message.round)) return ignore(step, "NeighbourKeys");
-  failures_ = 0;
   if (message.devices < options_.required_privacy.min_devices) {
     return leave_aggregation(
         step,
@@ -75,7 +89,6 @@ void Participant::on_message(Step step, NeighbourKeys message) {
 
 void Participant::on_message(Step step, PeerShares message) {
   if (!aggregating(message.round)) return ignore(step, "PeerShares");
-  failures_ = 0;
   auto job = task_->aggregation->take(message);
   if (!job) return leave_aggregation(step, job.error());
   if (task_->masked) return report_masked(step);
@@ -109,7 +122,6 @@ void Participant::on_message(Step step, SurvivorSet message) {
     phase_ = Phase::kAggregating;
   }
   if (!aggregating(message.round)) return ignore(step, "SurvivorSet");
-  failures_ = 0;
   auto answer = task_->aggregation->take(message);
   if (!answer) return leave_aggregation(step, answer.error());
   if (auto* unmask = std::get_if<Unmask>(&*answer)) return send_unmask(step, std::move(*unmask));
@@ -118,14 +130,22 @@ void Participant::on_message(Step step, SurvivorSet message) {
 
 void Participant::send_unmask(Step step, Unmask message) {
   const auto [run, round, id] = message.round;
-  const bool later = !revealed_ || revealed_->first != run || revealed_->second < round;
-  if (later) revealed_ = std::pair(run, round);
+  const SecureAggregationPlan& secure = task_->assignment.plan.secure_aggregation;
+  if (secure.threat_model == ThreatModel::kMaliciousServer) {
+    const auto known = std::ranges::find(revealed_, run, &RoundOfRun::first);
+    if (known == revealed_.end()) {
+      revealed_.emplace_back(run, round);  // there is room: private_enough
+    } else {
+      known->second = std::max(known->second, round);
+    }
+  }
+  // The sum says this device's update from here on, whether or not its verdict arrives.
+  keep_residual();
   step.actions.push_back(Send{std::move(message)});
 }
 
 void Participant::on_message(Step step, SurvivorConfirmations message) {
   if (!aggregating(message.round)) return ignore(step, "SurvivorConfirmations");
-  failures_ = 0;
   auto unmask = task_->aggregation->take(message);
   if (!unmask) return leave_aggregation(step, unmask.error());
   send_unmask(step, std::move(*unmask));
@@ -137,11 +157,15 @@ void Participant::on_message(Step step, SurvivorConfirmations message) {
 bool Participant::has_revealed(const Assignment& assignment) const {
   if (assignment.plan.secure_aggregation.threat_model != ThreatModel::kMaliciousServer)
     return false;
-  if (!revealed_ || revealed_->first != assignment.run || revealed_->second < assignment.round) {
-    return false;
-  }
+  const RoundOfRun* revealed = revealed_in(assignment.run);
+  if (revealed == nullptr || revealed->second < assignment.round) return false;
   const AggregationRound round{assignment.run, assignment.round, assignment.aggregation};
   return !task_ || !task_->aggregation || task_->aggregation->round() != round;
+}
+
+const RoundOfRun* Participant::revealed_in(RunId run) const {
+  const auto found = std::ranges::find(revealed_, run, &RoundOfRun::first);
+  return found == revealed_.end() ? nullptr : &*found;
 }
 
 /// Whether what the plan asks keeps what this device's owner asks for.
@@ -164,6 +188,13 @@ Result<void> Participant::private_enough(const Assignment& assignment) const {
     return failed(
         "the plan does not trust the server, so devices sign: this device has no identity "
         "(identity.key and identity.cert of its kit)");
+  }
+  if (secure.threat_model == ThreatModel::kMaliciousServer && !revealed_in(assignment.run) &&
+      revealed_.size() >= kMostRevealedRuns) {
+    return failed(fmt::format(
+        "this device helped to unmask sums of {} runs with servers that are not trusted, and can "
+        "remember no more",
+        kMostRevealedRuns));
   }
   if (has_revealed(assignment)) {
     return failed(

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <covey/client/participant.hpp>
+#include <new>
 #include <utility>
 
 #include "model_download.hpp"
@@ -30,8 +31,13 @@ void Participant::choose_download() {
     missing -= partial_->held();
   }
   const bool applies = delta && model_ && delta->base == model_->digest &&
-                       model_->bytes.size() == assignment.model_size;
-  if (applies && delta->size > 0 && delta->size < missing) {
+                       model_->bytes.size() == assignment.model_size &&
+                       assignment.model_size <= kMostDifferenceWork;
+  // What is downloaded, the new model, and as much again while a step is decoded.
+  const auto fits = [&] {
+    return !options_.has_room || options_.has_room(delta->size + 3 * assignment.model_size);
+  };
+  if (applies && delta->size > 0 && delta->size < missing && fits()) {
     task_->delta = delta;
   } else {
     task_->delta.reset();
@@ -80,7 +86,7 @@ void Participant::on_message(Step step, BlobChunk chunk) {
   if (auto status = download.accept(chunk); !status) {
     return violation(step, status.error().message);
   }
-  failures_ = 0;
+  came_across_ += download.held() - held;
   rate_.measure(chunk.payload.size(), step.now - transfer_mark_);
   rate_.came_across(std::min(options_.request_bytes, max_chunk_bytes_));
   transfer_mark_ = step.now;
@@ -117,7 +123,11 @@ void Participant::fetch_whole_model(Step step, std::string_view reason) {
 
 Result<SharedBytes> Participant::apply_delta(const SharedBytes& delta) const {
   const Assignment& assignment = task_->assignment;
-  return client::apply_difference(assignment, *task_->delta, model_->bytes, delta);
+  try {
+    return client::apply_difference(assignment, *task_->delta, model_->bytes, delta);
+  } catch (const std::bad_alloc&) {
+    return failed("the model's difference takes more memory than this device gives");
+  }
 }
 
 void Participant::finish_download(Step step) {

@@ -14,7 +14,8 @@ constexpr std::uint32_t kMostIgnored = 1000;
 
 }  // namespace
 
-/// A device that keeps its work on disk takes kTasksAtOnce different tasks at once, and then one a second.
+/// A device that keeps its work on disk takes kTasksAtOnce different tasks at once, and then one a
+/// second.
 bool Participant::may_take_task(Step step) {
   if (!options_.saves_work) return true;
   const double earned = seconds(std::max(step.now - allowance_from_, Duration::zero()));
@@ -43,6 +44,7 @@ void Participant::pause_limit(Step step) {
 void Participant::give_up_training(Step step) {
   step.actions.push_back(CancelTraining{});
   task_->give_up_at.reset();
+  task_->starts = 0;
   const std::string reason = fmt::format("training took longer than the {:.6g} s it may take",
                                          seconds(options_.max_training_time));
   if (phase_ == Phase::kTraining) return decline(step, reason);

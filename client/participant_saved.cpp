@@ -1,3 +1,7 @@
+#include <fmt/format.h>
+
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <covey/client/participant.hpp>
 #include <utility>
@@ -6,6 +10,9 @@
 // up.
 namespace covey::client {
 namespace {
+
+/// Once may be anybody's fault, twice is the task's.
+constexpr std::uint8_t kMostStarts = 2;
 
 bool same(const SharedBytes& a, const SharedBytes& b) {
   return a.data() == b.data() && a.size() == b.size();
@@ -18,7 +25,7 @@ bool same(const std::optional<TrainedUpdate>& a, const std::optional<TrainedUpda
 bool same(const std::optional<SavedTask>& a, const std::optional<SavedTask>& b) {
   if (!a || !b) return a.has_value() == b.has_value();
   return a->assignment == b->assignment && same(a->trained, b->trained) &&
-         a->reported == b->reported && a->decided == b->decided;
+         a->reported == b->reported && a->decided == b->decided && a->starts == b->starts;
 }
 
 /// Draws of jitter are not worth a write: every failed attempt to connect takes one.
@@ -49,15 +56,18 @@ SavedWork Participant::saved_work() const {
   work.last_accepted = last_accepted_;
   work.revealed = revealed_;
   work.keyed = keyed_;
+  work.released = released_;
   if (phase_ == Phase::kPausing && link_ == Link::kDown) work.not_before = retry_at_;
   work.model = model_;
   const BlobDownload* download = partial_ ? &*partial_ : nullptr;
-  if (task_ && task_->stage != Stage::kDeclined) {
+  // A task that ended the process too often is remembered, or it would do so again.
+  if (task_ && (task_->stage != Stage::kDeclined || task_->starts >= kMostStarts)) {
     SavedTask& task = work.task.emplace();
     task.assignment = task_->assignment;
     task.report_by = task_->report_by;
     if (task_->stage == Stage::kTrained) task.trained = task_->trained;
     task.train_time = task_->train_time;
+    task.starts = task_->starts;
     task.reported = task_->reported;
     task.decided = task_->decided;
     if (task_->download) download = &*task_->download;
@@ -71,7 +81,7 @@ bool Participant::is_saved(const SavedWork& now) const {
   if (!last_saved_) return false;
   const SavedWork& then = *last_saved_;
   return same(then.memory, now.memory) && then.last_accepted == now.last_accepted &&
-         then.revealed == now.revealed && then.keyed == now.keyed &&
+         then.revealed == now.revealed && then.keyed == now.keyed && then.released == now.released &&
          then.not_before == now.not_before && same(then.task, now.task) &&
          digest_of(then.model, &SavedModel::digest) == digest_of(now.model, &SavedModel::digest) &&
          digest_of(then.download, &SavedDownload::blob) ==
@@ -128,6 +138,7 @@ void Participant::restore(SavedWork saved) {
   last_accepted_ = saved.last_accepted;
   revealed_ = saved.revealed;
   keyed_ = saved.keyed;
+  released_ = saved.released;
   retry_at_ = saved.not_before;
   model_ = std::move(saved.model);
   auto& download = saved.download;
@@ -138,9 +149,21 @@ void Participant::restore(SavedWork saved) {
   if (download) partial_.emplace(download->blob, download->size, std::move(download->held));
 }
 
+/// The owner may ask for more than the earlier process was told to: what was begun or finished
+/// then is held to it before anything of it is used or said.
+void Participant::check_restored(Step step) {
+  if (!task_) return;
+  const auto status = suitable(task_->assignment);
+  if (status) return;
+  step.actions.push_back(Note{fmt::format("round {}: what an earlier process kept is dropped: {}",
+                                          value_of(task_->assignment.round),
+                                          status.error().message)});
+  task_.reset();
+}
+
 /// Takes `download` if it is of the task.
 void Participant::restore_task(SavedTask saved, std::optional<SavedDownload>& download) {
-  Task& task = task_.emplace();
+  Task& task = task_.emplace(Task{});
   task.assignment = std::move(saved.assignment);
   task.report_by = saved.report_by;
   const Assignment& assignment = task.assignment;
@@ -152,6 +175,12 @@ void Participant::restore_task(SavedTask saved, std::optional<SavedDownload>& do
     // What was reported of a sum is masked with keys that are gone, and nothing else of it is ever told.
     task.reported = saved.reported && !task.trained->packed;
     task.decided = saved.decided;
+    return;
+  }
+  task.starts = saved.starts;
+  if (auto status = may_train_again(); !status) {
+    task.stage = Stage::kDeclined;
+    task.declined = status.error().message;
     return;
   }
   if (model_ && model_->digest == assignment.model) {
@@ -170,6 +199,24 @@ void Participant::restore_task(SavedTask saved, std::optional<SavedDownload>& do
   download.reset();
 }
 
+/// Whether the task at hand may be trained, after what became of it before.
+Result<void> Participant::may_train_again() const {
+  if (has_released(task_->assignment)) {
+    return failed(
+        "an update of this round left this device and is gone: another would be a second draw of "
+        "its noise");
+  }
+  if (task_->starts < kMostStarts) return {};
+  return failed(fmt::format("its training began {} times, and the process ended each time",
+                            static_cast<unsigned>(task_->starts)));
+}
+
+/// A host of many devices keeps no updates, and simulates a run that is repeated as it was.
+bool Participant::has_released(const Assignment& assignment) const {
+  return options_.keep_finished_work &&
+         released_ == RoundOfRun(assignment.run, assignment.round);
+}
+
 // ---- error feedback
 
 /// What compression lost before the update of this round.
@@ -179,7 +226,8 @@ SharedBytes Participant::residual_of(const Assignment& assignment) const {
   return earlier && earlier->round == assignment.round ? earlier->bytes : residuals_.residual;
 }
 
-/// The update at hand was counted. (A second time, by a server that had lost it: no change.)
+/// The update at hand was counted, or nearly so. (A second time, by a server that had lost it: no
+/// change.)
 void Participant::keep_residual() {
   if (!task_->trained || !task_->trained->residual) return;
   const Assignment& assignment = task_->assignment;
@@ -187,6 +235,17 @@ void Participant::keep_residual() {
       EarlierResidual{assignment.round, residual_of(assignment)});
   residuals_.residual = *task_->trained->residual;
   residuals_.residual_run = assignment.run;
+}
+
+/// The update of a sum that was to be unmasked was not counted after all.
+void Participant::restore_residual() {
+  const Assignment& assignment = task_->assignment;
+  const auto& earlier = residuals_.earlier;
+  const bool kept = earlier && earlier->round == assignment.round &&
+                    residuals_.residual_run == assignment.run;
+  if (!task_->trained->packed || !kept) return;
+  residuals_.residual = SharedBytes(earlier->bytes);
+  residuals_.earlier.reset();
 }
 
 /// Of another run, or of a round that nobody will ask for again.

@@ -51,6 +51,7 @@ void Participant::on_message(Step step, Assignment assignment) {
     if (working() && task_->assignment.aggregation == assignment.aggregation) {
       return;  // crossed with a CheckIn
     }
+    if (!may_take_task(step)) return;  // it is saved anew
     restart_aggregation(assignment.aggregation);
     if (auto status = private_enough(assignment); !status) {
       return decline(step, status.error().message);
@@ -62,14 +63,24 @@ void Participant::on_message(Step step, Assignment assignment) {
   if (!may_take_task(step)) return;
   forget_task(step);
   forget_residuals_before(assignment);
-  task_.emplace();
+  task_.emplace(Task{});
   task_->assignment = std::move(assignment);
   task_->report_by = report_by;
   begin_task(step);
 }
 
-/// Whether this device can take the task, before anything is allocated or downloaded for it.
+/// Whether this device can take the task now, before anything is allocated or downloaded for it.
 Result<void> Participant::acceptable(const Assignment& assignment) {
+  COVEY_TRY(may_train_again());
+  if (!options_.permissions.train) {
+    return failed("the owner's conditions do not allow training now: " +
+                  options_.permissions.reason);
+  }
+  return suitable(assignment);
+}
+
+/// Whether the task is one for this device at all.
+Result<void> Participant::suitable(const Assignment& assignment) {
   const TrainingPlan& plan = assignment.plan;
   const DeviceConditions& conditions = options_.conditions;
   if (!conditions.precisions.empty() && !contains(conditions.precisions, plan.precision)) {
@@ -79,11 +90,8 @@ Result<void> Participant::acceptable(const Assignment& assignment) {
   if (!conditions.compressors.empty() && !supports(conditions.compressors, compressor)) {
     return failed("this device cannot encode updates with \"" + plan.compressor + "\"");
   }
-  if (!options_.permissions.train) {
-    return failed("the owner's conditions do not allow training now: " +
-                  options_.permissions.reason);
-  }
   COVEY_TRY(private_enough(assignment));
+  if (assignment.model_size == 0) return failed("the model has no bytes");
   COVEY_TRY(plan_model(plan));
   if (const auto& bytes = options_.planned->bytes; bytes && assignment.model_size != *bytes) {
     return failed(fmt::format("the model has {} bytes, the plan's network takes {}",
@@ -144,7 +152,9 @@ void Participant::resume_task(Step step) {
       // may work now; if not, the growing pause bounds what it costs.
       Assignment again = std::move(task_->assignment);
       const auto report_by = task_->report_by;
-      task_.emplace();
+      const auto starts = task_->starts;
+      task_.emplace(Task{});
+      task_->starts = starts;
       task_->assignment = std::move(again);
       task_->report_by = report_by;
       return begin_task(step);
@@ -233,6 +243,7 @@ void Participant::begin_training(Step step) {
 void Participant::start_training(Step step) {
   const Assignment& assignment = task_->assignment;
   task_->started = true;
+  ++task_->starts;
   TrainingTask training{assignment.run,         assignment.round, options_.client,
                         assignment.plan,        model_->bytes,    assignment.report_within,
                         residual_of(assignment)};
@@ -269,7 +280,6 @@ void Participant::send_progress(Step step) {
 void Participant::on_message(Step step, ProgressReply reply) {
   progress_unanswered_ = false;
   if (!is_task(reply.run, reply.round) || !working()) return;  // of a task given up meanwhile
-  failures_ = 0;
   if (reply.wanted) return;
   step.actions.push_back(Note{fmt::format("round {} is over", value_of(reply.round))});
   if (task_->stage == Stage::kTrained) {
@@ -289,6 +299,7 @@ void Participant::on(Step step, TrainingFinished event) {
   }
   const bool online = phase_ == Phase::kTraining;
   task_->give_up_at.reset();
+  task_->starts = 0;
   if (!event.result) {
     const std::string& reason = event.result.error().message;
     if (online) return decline(step, reason);
@@ -320,6 +331,8 @@ void Participant::send_report(Step step) {
   const TrainedUpdate& trained = *task_->trained;
   COVEY_ASSERT(!trained.packed || task_->masked);  // else it would show what the sum is to hide
   task_->reported = true;
+  if (assignment.plan.privacy.noise != DeviceNoise::kNone)
+    released_.emplace(assignment.run, assignment.round);
   Report message;
   message.run = assignment.run;
   message.round = assignment.round;
@@ -346,6 +359,7 @@ void Participant::send_report(Step step) {
 /// connection, and a server that remembers the round gives it again.
 void Participant::ask_for_verdict(Step step) {
   if (task_ && task_->stage == Stage::kTrained && task_->reported && !task_->decided) {
+    if (task_->trained->packed && !task_->masked) return;  // nothing that it could name
     send_report(step);
   }
 }
@@ -357,8 +371,8 @@ void Participant::on_message(Step step, UploadGrant grant) {
   if (auto status = upload_->grant(grant); !status) {
     return violation(step, status.error().message);
   }
-  failures_ = 0;
   const std::uint64_t acknowledged = std::min(upload_->confirmed() - confirmed, under_way);
+  came_across_ += acknowledged;
   if (acknowledged > 0) rate_.measure(acknowledged, step.now - transfer_mark_);
   if (acknowledged > 0) rate_.came_across(std::min(options_.request_bytes, max_chunk_bytes_));
   if (acknowledged > 0 || under_way == 0) transfer_mark_ = step.now;
@@ -378,7 +392,10 @@ bool Participant::awaits_verdict(RunId run, RoundNumber round) const {
 void Participant::on_message(Step step, ReportAccepted accepted) {
   if (!awaits_verdict(accepted.run, accepted.round)) return ignore(step, "ReportAccepted");
   const std::pair round(accepted.run, accepted.round);
-  if (last_accepted_ != round) ++rounds_accepted_;  // a server that lost the round accepts it twice
+  if (last_accepted_ != round) {  // a server that lost the round accepts it twice
+    ++rounds_accepted_;
+    failures_ = 0;
+  }
   last_accepted_ = round;
   declines_ = 0;
   keep_residual();
@@ -392,6 +409,7 @@ void Participant::on_message(Step step, ReportRejected rejected) {
                                           to_string(rejected.reason), rejected.text)});
   auto kept =
       rejected.reason == RejectReason::kServerFailed ? std::move(task_->aggregation) : std::nullopt;
+  restore_residual();
   end_task(step, rejected.retry);
   if (task_) task_->aggregation = std::move(kept);  // in this sum it may be asked again
 }
@@ -403,6 +421,7 @@ void Participant::end_task(Step step, RetryWindow retry) {
   task_->aggregation.reset();
   task_->masking = false;
   task_->masked.reset();
+  if (task_->trained->packed) task_->reported = false;  // what was reported is gone
   violations_ = 0;
   upload_.reset();
   drop_finished_work();

@@ -9,9 +9,10 @@ Result<PlanEncodings> encodings_of(const TrainingPlan& plan) {
   if (!update.ok()) return with_context("the plan", update.error());
   encodings.update = *update;
   if (encodings.update.error_feedback && plan.privacy.enabled()) {
-    return failed("the plan asks for \"" + plan.compressor +
-                  "\" with differential privacy, which is not counted with what error feedback adds "
-                  "to an update");
+    return failed(
+        "the plan asks for \"" + plan.compressor +
+        "\" with differential privacy, which is not counted with what error feedback adds "
+        "to an update");
   }
   return encodings;
 }

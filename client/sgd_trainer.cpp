@@ -178,7 +178,8 @@ Result<LossSum> SgdTrainer::Workbench::run_epochs(const LocalExamples& local,
       const auto [inputs, targets] = gather(local, part);
       // The rows of the next batch come from memory while this one is computed.
       local.data.prefetch(std::span<const std::uint32_t>(order).subspan(
-          begin + part.size(), std::min(preparation.batches.training, order.size() - begin - part.size())));
+          begin + part.size(),
+          std::min(preparation.batches.training, order.size() - begin - part.size())));
       const double batch_loss =
           engine->train_step(inputs, targets, plan.learning_rate, proximal_mu);
       ++loss.steps;
@@ -351,9 +352,10 @@ Result<TrainedUpdate> SgdTrainer::train(const TrainingTask& task, const Training
     return trained;
   } catch (const std::bad_alloc&) {
     release();
-    return failed(fmt::format(
-        "training this model of {:.1f} MiB in batches of {} takes more memory than this device gives",
-        static_cast<double>(task.model.size()) / (1 << 20), task.plan.batch_size));
+    return failed(
+        fmt::format("training this model of {:.1f} MiB in batches of {} takes more memory than "
+                    "this device gives",
+                    static_cast<double>(task.model.size()) / (1 << 20), task.plan.batch_size));
   }
 }
 
@@ -409,8 +411,8 @@ Result<TrainedUpdate> SgdTrainer::train_to_the_end(const TrainingTask& task,
                         *secrets);
   }
   TrainedUpdate trained;
-  COVEY_ASSIGN(auto encoded, bench.encode_deviating(task, preparation.encodings.update, outcome,
-                                                    deviation_));
+  COVEY_ASSIGN(auto encoded,
+               bench.encode_deviating(task, preparation.encodings.update, outcome, deviation_));
   trained.update = std::move(encoded.bytes);
   trained.residual = std::move(encoded.residual);
   trained.digest = trained.update.digest();

@@ -113,42 +113,64 @@ bool Spool::take_download(const Wanted& wanted) {
   return true;
 }
 
-bool Spool::put(const Wanted& wanted, const std::vector<Wanted>& all) {
+/// `last`: there is no more room to be made, so a failure is worth a word.
+bool Spool::put(const Wanted& wanted, bool last) {
   const std::string name = blob_file(wanted.name.digest);
   if (has(name) || take_download(wanted)) return true;
-  const auto fits = [&] { return bytes_on_disk() + wanted.name.size <= options_.max_bytes; };
-  if (!fits()) clean(all);
-  if (!fits()) {
-    note_once(fmt::format("{} of {} bytes is not kept on disk: {} of {} bytes are used",
-                          wanted.what, wanted.name.size, bytes_on_disk(), options_.max_bytes));
+  if (bytes_on_disk() + wanted.name.size > options_.max_bytes) {
+    if (last) {
+      note_once(fmt::format("{} of {} bytes is not kept on disk: {} of {} bytes are used",
+                            wanted.what, wanted.name.size, bytes_on_disk(), options_.max_bytes));
+    }
     return false;
   }
-  auto status = folder_->put(name, wanted.bytes->span());
-  if (!status) {  // a full disk may have room for it without what is void
-    clean(all);
-    status = folder_->put(name, wanted.bytes->span());
-  }
-  if (!status) {
-    note_once(fmt::format("{} stays in memory only: {}", wanted.what, status.error().message));
+  if (auto status = folder_->put(name, wanted.bytes->span()); !status) {
+    if (last) {
+      note_once(fmt::format("{} stays in memory only: {}", wanted.what, status.error().message));
+    }
     return false;
   }
   wrote(name, wanted.name.size);
   return true;
 }
 
-void Spool::save(const SavedWork& work, Moment now) {
-  std::vector<Wanted> wanted = wanted_of(work);
-  for (Wanted& blob : wanted) blob.kept = put(blob, wanted);
-  if (download_ && (!work.download || work.download->blob != download_->name.digest))
-    drop_download();
+bool Spool::put_state(const SavedWork& work, const std::vector<Wanted>& wanted, Moment now) {
   const auto bytes = serialise(record_of(work, wanted, now));
-  if (auto status = folder_->put(std::string(kState), bytes); status) {
+  auto status = folder_->put(std::string(kState), bytes);
+  if (!status && download_) {  // a full disk may have room for it in place of half a download
+    drop_download();
+    status = folder_->put(std::string(kState), bytes);
+  }
+  if (status) {
     wrote(std::string(kState), bytes.size());
-    if (std::ranges::all_of(wanted, &Wanted::kept)) last_note_.clear();
   } else {
     note_once("the state of the work stays in memory only: " + status.error().message);
   }
-  clean(wanted);
+  return status.ok();
+}
+
+bool Spool::save(const SavedWork& work, Moment now) {
+  std::vector<Wanted> wanted = wanted_of(work);
+  for (Wanted& blob : wanted) blob.kept = put(blob, false);
+  bool landed = put_state(work, wanted, now);
+  if (landed) {  // what the record before it named is void only now
+    if (download_ && (!work.download || work.download->blob != download_->name.digest))
+      drop_download();
+    clean(wanted);
+    bool more = false;
+    for (Wanted& blob : wanted) {
+      if (!blob.kept) more |= blob.kept = put(blob, true);
+    }
+    if (more) landed = put_state(work, wanted, now);
+  }
+  if (landed && std::ranges::all_of(wanted, &Wanted::kept)) last_note_.clear();
+  landed ? unsaved_.reset() : static_cast<void>(unsaved_ = work);
+  remember(wanted);
+  return landed;
+}
+
+/// Which bytes lie on disk from here on, and whose they are.
+void Spool::remember(const std::vector<Wanted>& wanted) {
   std::vector<Blob> blobs;
   for (const Wanted& blob : wanted) {
     if (!blob.kept) continue;
@@ -157,6 +179,18 @@ void Spool::save(const SavedWork& work, Moment now) {
     blobs.push_back(known != blobs_.end() ? *known : Blob{*blob.bytes, blob.name.digest});
   }
   blobs_ = std::move(blobs);
+}
+
+/// Keys, shares and noise: a process that does not know of them would give others.
+bool Spool::may_send(const ClientMessage& message, Moment now) {
+  if (!unsaved_) return true;
+  const auto* report = std::get_if<Report>(&message);
+  const bool binds = std::holds_alternative<AdvertiseKeys>(message) ||
+                     std::holds_alternative<Unmask>(message) ||
+                     (report && unsaved_->released == RoundOfRun(report->run, report->round));
+  if (!binds) return true;
+  const SavedWork work = *unsaved_;
+  return save(work, now);
 }
 
 StateRecord Spool::record_of(const SavedWork& work, const std::vector<Wanted>& wanted,
@@ -168,17 +202,18 @@ StateRecord Spool::record_of(const SavedWork& work, const std::vector<Wanted>& w
     return std::nullopt;
   };
   const auto on_wall = [&](Time time) -> WallTime {
-    return std::chrono::time_point_cast<Duration>(now.wall) + (time - now.now);
+    return plausible(std::chrono::time_point_cast<Duration>(now.wall) + (time - now.now));
   };
   StateRecord record;
   record.client = options_.client;
-  record.written = std::chrono::time_point_cast<Duration>(now.wall);
+  record.written = plausible(std::chrono::time_point_cast<Duration>(now.wall));
   record.draws = work.memory.draws;
   record.violations = work.memory.violations;
   record.declines = work.memory.declines;
   record.last_accepted = work.last_accepted;
   record.revealed = work.revealed;
   record.keyed = work.keyed;
+  record.released = work.released;
   if (work.not_before) record.not_before = on_wall(*work.not_before);
   record.residual.run = work.memory.residual_run;
   record.residual.now = name_of(work.memory.residual);
@@ -189,17 +224,18 @@ StateRecord Spool::record_of(const SavedWork& work, const std::vector<Wanted>& w
   if (work.model) record.model = name_of(work.model->bytes);
   if (work.download) record.download = BlobName{work.download->blob, work.download->size};
   if (!work.task) return record;
-  StateRecord::Task& task = record.task.emplace();
+  StateRecord::Task& task = record.task.emplace(StateRecord::Task{});
   task.assignment = options_.encode(work.task->assignment);
   if (work.task->report_by) task.report_by = on_wall(*work.task->report_by);
   task.train_time = work.task->train_time;
+  task.starts = work.task->starts;
   task.reported = work.task->reported;
   task.decided = work.task->decided;
   if (!work.task->trained) return record;
   const TrainedUpdate& update = *work.task->trained;
   const auto name = name_of(update.update);
   if (!name) return record;
-  StateRecord::Trained& trained = task.trained.emplace();
+  StateRecord::Trained& trained = task.trained.emplace(StateRecord::Trained{});
   trained.update = *name;
   trained.announced = update.digest;
   trained.weight = update.weight;
@@ -273,6 +309,9 @@ void Spool::append(const AppendDownload& piece, Time now) {
 Result<void> Spool::write_piece(const AppendDownload& piece, Time now) {
   Download& download = *download_;
   const std::string data = download_file(piece.blob), journal = journal_file(piece.blob);
+  if (bytes_on_disk() + piece.bytes.size() + DownloadJournal::kEntryBytes > options_.max_bytes) {
+    return failed(fmt::format("{} of {} bytes are used", bytes_on_disk(), options_.max_bytes));
+  }
   COVEY_TRY(folder_->append(data, download.held, piece.bytes.span()));
   wrote(data, download.held + piece.bytes.size());
   const auto entry = DownloadJournal::entry(download.entries, download.held, piece.bytes.span());

@@ -85,6 +85,7 @@ SavedWork Spool::restore(const StateRecord& record, Moment now) {
   work.last_accepted = record.last_accepted;
   work.revealed = record.revealed;
   work.keyed = record.keyed;
+  work.released = record.released;
   if (record.not_before) {
     const Duration pause = clocks.pause(*record.not_before);
     if (clocks.went_back() || pause > kLongestAbsence) {
@@ -121,6 +122,7 @@ std::optional<SavedTask> Spool::restore(const StateRecord::Task& record) {
   SavedTask task;
   task.assignment = *std::move(assignment);
   task.train_time = record.train_time;
+  task.starts = record.starts;
   // A decided task is kept for its update alone.
   if (!record.trained) return record.decided ? std::nullopt : std::optional(std::move(task));
   const StateRecord::Trained& trained = *record.trained;
@@ -194,7 +196,7 @@ std::optional<SavedDownload> Spool::load_download(const BlobName& name) {
   download_->name = name;
   download_->held = intact.bytes;
   download_->entries = intact.entries;
-  return SavedDownload{name.digest, name.size, bytes->slice(0, intact.bytes)};
+  return SavedDownload{name.digest, name.size, bytes->slice(0, static_cast<std::size_t>(intact.bytes))};
 }
 
 }  // namespace covey::client

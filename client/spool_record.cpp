@@ -12,11 +12,12 @@ namespace {
 
 constexpr std::string_view kStateMagic = "covey-st";
 constexpr std::string_view kJournalMagic = "covey-dl";
-constexpr std::uint32_t kVersion = 1;
+constexpr std::uint32_t kVersion = 2;
 /// Far above any plan (the codec takes 4 KiB of text and 256 layers).
 constexpr std::size_t kMostAssignmentBytes = 1 << 20;
 constexpr std::size_t kMostScalars = 1024;                          // as the codec's lists
-constexpr std::uint64_t kMostCoordinates = std::uint64_t{1} << 40;  // so that sizes do not overflow
+// So that sizes do not overflow.
+constexpr std::uint64_t kMostCoordinates = std::uint64_t{1} << (sizeof(std::size_t) < 8 ? 26 : 40);
 constexpr std::size_t kDigestBytes = 32;
 
 std::span<const std::byte> bytes_of(std::string_view text) {
@@ -69,6 +70,11 @@ class Writer {
   void optional(const std::optional<T>& item) {
     flag(item.has_value());
     if (item) value(*item);
+  }
+  template <typename T>
+  void list(const std::vector<T>& items) {
+    number(static_cast<std::uint32_t>(items.size()));
+    for (const T& item : items) value(item);
   }
   void value(const StateRecord::Trained& trained);
   void value(const StateRecord::Task& task);
@@ -140,25 +146,30 @@ class Reader {
     round.round = number<RoundNumber>();
     array(round.id.bytes);
   }
+  /// A moment that no clock shows paces nothing (Spool::restore), and costs no update.
   void value(WallTime& time) {
-    constexpr std::int64_t kYear10000 = 253402300800 * 1000000;
-    const auto count = number<std::int64_t>();
-    if (count < 0 || count > kYear10000) fail();
-    time = WallTime(std::chrono::microseconds(ok_ ? count : 0));
+    time = plausible(WallTime(std::chrono::microseconds(number<std::int64_t>())));
   }
   void value(RoundNumber& round) { round = number<RoundNumber>(); }
   void value(privacy::PackedFormat& format) {
     format.sum_bits = number<std::uint32_t>();
-    format.coordinates = number<std::uint64_t>();
+    const auto coordinates = number<std::uint64_t>();
+    format.coordinates = static_cast<std::size_t>(coordinates);
     if (format.sum_bits < privacy::PackedFormat::kMinSumBits ||
-        format.sum_bits > privacy::PackedFormat::kMaxSumBits || format.coordinates == 0 ||
-        format.coordinates > kMostCoordinates) {
+        format.sum_bits > privacy::PackedFormat::kMaxSumBits || coordinates == 0 ||
+        coordinates > kMostCoordinates) {
       fail();
     }
   }
   template <typename T>
   void optional(std::optional<T>& item) {
-    if (flag()) value(item.emplace());
+    if (flag()) value(item.emplace(T{}));
+  }
+  template <typename T>
+  void list(std::vector<T>& items, std::size_t most) {
+    const auto count = number<std::uint32_t>();
+    if (count > most) return fail();
+    for (std::uint32_t i = 0; ok_ && i < count; ++i) value(items.emplace_back());
   }
   void value(StateRecord::Trained& trained);
   void value(StateRecord::Task& task);
@@ -202,6 +213,7 @@ void Writer::value(const StateRecord::Task& task) {
   raw(task.assignment);
   optional(task.report_by);
   number(task.train_time.count());
+  number(task.starts);
   flag(task.reported);
   flag(task.decided);
   optional(task.trained);
@@ -215,6 +227,7 @@ void Reader::value(StateRecord::Task& task) {
   optional(task.report_by);
   task.train_time = Duration(number<Duration::rep>());
   if (task.train_time < Duration::zero()) fail();
+  task.starts = number<std::uint8_t>();
   task.reported = flag();
   task.decided = flag();
   optional(task.trained);
@@ -230,6 +243,10 @@ std::uint64_t short_hash(std::span<const std::byte> bytes) {
 
 }  // namespace
 
+WallTime plausible(WallTime time) {
+  return std::clamp(time, kEarliestWallTime, kLatestWallTime);
+}
+
 std::vector<std::byte> serialise(const StateRecord& record) {
   Writer out;
   out.raw(bytes_of(kStateMagic));
@@ -240,8 +257,9 @@ std::vector<std::byte> serialise(const StateRecord& record) {
   out.number(record.violations);
   out.number(record.declines);
   out.optional(record.last_accepted);
-  out.optional(record.revealed);
-  out.optional(record.keyed);
+  out.list(record.revealed);
+  out.list(record.keyed);
+  out.optional(record.released);
   out.optional(record.not_before);
   out.number(record.residual.run);
   out.optional(record.residual.now);
@@ -276,8 +294,9 @@ Result<StateRecord> parse_state(std::span<const std::byte> bytes) {
   record.violations = in.number<std::uint8_t>();
   record.declines = in.number<std::uint8_t>();
   in.optional(record.last_accepted);
-  in.optional(record.revealed);
-  in.optional(record.keyed);
+  in.list(record.revealed, kMostRevealedRuns);
+  in.list(record.keyed, kMostKeyedSums);
+  in.optional(record.released);
   in.optional(record.not_before);
   record.residual.run = in.number<RunId>();
   in.optional(record.residual.now);
@@ -331,7 +350,8 @@ DownloadJournal::Intact DownloadJournal::check(const BlobName& blob,
   for (; journal.size() >= kEntryBytes; journal = journal.subspan(kEntryBytes)) {
     const auto end = Reader(journal).number<std::uint64_t>();
     if (end <= intact.bytes || end > most) break;
-    const auto piece = data.subspan(intact.bytes, end - intact.bytes);
+    const auto piece = data.subspan(static_cast<std::size_t>(intact.bytes),
+                                    static_cast<std::size_t>(end - intact.bytes));
     if (!std::ranges::equal(journal.first(kEntryBytes), entry(intact.entries, intact.bytes, piece)))
       break;
     intact = {end, intact.entries + 1};

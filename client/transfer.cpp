@@ -23,7 +23,7 @@ BlobDownload::BlobDownload(const Digest& blob, std::uint64_t size, SharedBytes h
   if (held_ == size_) {
     whole_ = std::move(held);
   } else if (held_ > 0) {
-    assembled_.reserve(size_);
+    assembled_.reserve(static_cast<std::size_t>(size_));
     assembled_.assign(held.span().begin(), held.span().end());
     hash_.emplace().update(assembled_);
   }
@@ -60,6 +60,11 @@ Result<void> BlobDownload::accept(const BlobChunk& chunk) {
     return malformed(fmt::format("a chunk of {} bytes came where {} were asked for",
                                  chunk.payload.size(), expected.length));
   }
+  // Each costs a line of the journal and a write, however little it brings.
+  if (chunk.payload.size() < std::min(kSmallestPiece, expected.length)) {
+    return malformed(fmt::format("a chunk of {} bytes came where {} were asked for: too few",
+                                 chunk.payload.size(), expected.length));
+  }
   const Piece piece = pop();
   if (!piece.wanted) return {};
   const auto length = static_cast<std::uint32_t>(chunk.payload.size());
@@ -68,7 +73,7 @@ Result<void> BlobDownload::accept(const BlobChunk& chunk) {
     whole_ = chunk.payload;
     return {};
   }
-  if (assembled_.capacity() == 0) assembled_.reserve(size_);
+  if (assembled_.capacity() == 0) assembled_.reserve(static_cast<std::size_t>(size_));
   const auto bytes = chunk.payload.span();
   assembled_.insert(assembled_.end(), bytes.begin(), bytes.end());
   if (!hash_) hash_.emplace();
@@ -92,7 +97,8 @@ void BlobDownload::connection_lost() {
 
 Result<SharedBytes> BlobDownload::finish() {
   COVEY_ASSERT(complete());
-  const Digest digest = whole_ ? whole_->digest() : hash_->finish();
+  // Neither: a blob of no bytes.
+  const Digest digest = whole_ ? whole_->digest() : hash_ ? hash_->finish() : sha256({});
   if (digest != blob_)
     return malformed("the bytes of blob " + blob_.hex() + " have the hash " + digest.hex());
   return whole_ ? std::move(*whole_) : SharedBytes(std::move(assembled_));
@@ -118,7 +124,7 @@ Result<void> BlobUpload::grant(const UploadGrant& grant) {
 std::optional<BlobChunk> BlobUpload::next_chunk(std::uint32_t max_bytes) {
   if (sent_ >= granted_end_) return std::nullopt;
   const std::uint64_t length = std::min<std::uint64_t>(max_bytes, granted_end_ - sent_);
-  BlobChunk chunk{blob_, sent_, bytes_.slice(sent_, length)};
+  BlobChunk chunk{blob_, sent_, bytes_.slice(static_cast<std::size_t>(sent_), static_cast<std::size_t>(length))};
   sent_ += length;
   return chunk;
 }

@@ -41,9 +41,10 @@ std::optional<KeyProblem> precision_problem(const RunConfig& config,
   for (const std::string& name : names) {
     if (fits_precision(precision, name)) continue;
     return KeyProblem{
-        kKey, fmt::format("\"{}\" does not go with client.precision = \"{}\", whose devices hold no "
-                          "weights in it; use \"auto\" or \"{}\"",
-                          name, precision, precision)};
+        kKey,
+        fmt::format("\"{}\" does not go with client.precision = \"{}\", whose devices hold no "
+                    "weights in it; use \"auto\" or \"{}\"",
+                    name, precision, precision)};
   }
   return std::nullopt;
 }
@@ -72,23 +73,26 @@ std::optional<KeyProblem> private_problem(const RunConfig& config, const std::st
   const std::string& mechanism = config.privacy.mechanism;
   if (spec.error_feedback) {
     return KeyProblem{
-        kKey, fmt::format("\"{}\" adds to an update what was lost of earlier ones, which its privacy "
-                          "is not counted with; leave out error feedback with privacy.mechanism = "
-                          "\"{}\"",
-                          name, mechanism)};
+        kKey,
+        fmt::format("\"{}\" adds to an update what was lost of earlier ones, which its privacy "
+                    "is not counted with; leave out error feedback with privacy.mechanism = "
+                    "\"{}\"",
+                    name, mechanism)};
   }
   if (!is_secure(config)) {
     return KeyProblem{
-        kKey, fmt::format("\"{}\" rounds an update after it was clipped and noised, which its "
-                          "privacy is not counted with; use \"auto\" with privacy.mechanism = \"{}\"",
-                          name, mechanism)};
+        kKey,
+        fmt::format("\"{}\" rounds an update after it was clipped and noised, which its "
+                    "privacy is not counted with; use \"auto\" with privacy.mechanism = \"{}\"",
+                    name, mechanism)};
   }
   if (spec.kind == CompressorKind::kRandomK) {
     return KeyProblem{
-        kKey, fmt::format("\"{}\" scales the sum up by what it leaves out, and with it the noise of "
-                          "privacy.mechanism = \"{}\", which is counted on a whole vector; use "
-                          "\"int8\", \"int4\", \"int2\" or \"eden-1\" to \"eden-4\"",
-                          name, mechanism)};
+        kKey,
+        fmt::format("\"{}\" scales the sum up by what it leaves out, and with it the noise of "
+                    "privacy.mechanism = \"{}\", which is counted on a whole vector; use "
+                    "\"int8\", \"int4\", \"int2\" or \"eden-1\" to \"eden-4\"",
+                    name, mechanism)};
   }
   return std::nullopt;
 }
@@ -115,8 +119,9 @@ std::optional<KeyProblem> compressor_problem(const RunConfig& config) {
   const std::vector<std::string> names = resolved(config);
   if (names.empty()) return KeyProblem{kKey, "name at least one compressor, or \"auto\""};
   if (names.size() > 1 && is_secure(config)) {
-    return KeyProblem{kKey, "the devices of a secure sum encode their updates alike; name one "
-                            "compressor"};
+    return KeyProblem{kKey,
+                      "the devices of a secure sum encode their updates alike; name one "
+                      "compressor"};
   }
   for (const std::string& name : names) {
     const auto spec = parse_compressor(name);

@@ -171,8 +171,8 @@ struct Assign {
     const auto take = [&](const toml::node& item) -> Result<void> {
       const auto name = item.value_exact<std::string>();
       if (!name) {
-        return target.error(
-            fmt::format("expected a compressor's name or a list of them, found {}", describe(item)));
+        return target.error(fmt::format("expected a compressor's name or a list of them, found {}",
+                                        describe(item)));
       }
       if (items == nullptr && *name == "auto") {
         names.push_back(*name);

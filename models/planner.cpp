@@ -11,9 +11,11 @@ namespace covey::models {
 namespace {
 
 // A description comes from a server: bounds that keep sizes far from overflow and an absurd one
-// from taking a device's memory. 2^28 parameters are 1 GiB; 2^24 values per example 64 MiB.
-constexpr std::uint64_t kMaxParameters = std::uint64_t{1} << 28;
-constexpr std::uint64_t kMaxActivations = std::uint64_t{1} << 24;
+// from taking a device's memory. 2^28 parameters are 1 GiB; 2^24 values per example 64 MiB; with 32-bit
+// addresses an eighth of both.
+constexpr int kNarrow = sizeof(std::size_t) < 8 ? 3 : 0;
+constexpr std::uint64_t kMaxParameters = std::uint64_t{1} << (28 - kNarrow);
+constexpr std::uint64_t kMaxActivations = std::uint64_t{1} << (24 - kNarrow);
 constexpr std::size_t kMaxLayers = 256;  // as many as a message may hold
 
 std::uint64_t product(const Planner::Shape& shape) {

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
 
 namespace covey::models {
 
@@ -11,14 +12,29 @@ namespace {
 /// 32 MiB: batches of 50 of the cnn preset still run whole, evaluation of thousands of examples
 /// takes no more.
 constexpr std::size_t kMaxFloats = std::size_t{8} << 20;
+/// Floats of 4 GiB: with 32-bit addresses, sizes of a batch that may take more are not even formed.
+constexpr std::uint64_t kSurelyFits = sizeof(std::size_t) < 8
+                                          ? (std::uint64_t{1} << 30) - 1
+                                          : std::numeric_limits<std::uint64_t>::max();
+
+/// At least what `batch` examples take: memory is linear in the batch but for what the batch does
+/// not change.
+std::uint64_t most_floats(const NetworkPlan& plan, std::uint64_t batch) {
+  return MemoryPlan::make(plan, 1, true).floats * batch;
+}
 
 }  // namespace
 
 MemoryPlan plan_memory(const NetworkPlan& plan, std::size_t max_batch, bool training) {
-  MemoryPlan memory = MemoryPlan::make(plan, max_batch, training);
-  if (memory.floats <= kMaxFloats || (training && plan.needs_whole_batch())) return memory;
-  // Memory is linear in the batch but for what the batch does not change.
-  const std::size_t per_example = memory.floats / max_batch + 1;
+  const bool whole = training && plan.needs_whole_batch();
+  std::size_t per_example = 0;
+  if (most_floats(plan, max_batch) <= kSurelyFits || whole) {
+    MemoryPlan memory = MemoryPlan::make(plan, max_batch, training);
+    if (memory.floats <= kMaxFloats || whole) return memory;
+    per_example = memory.floats / max_batch + 1;
+  } else {
+    per_example = MemoryPlan::make(plan, 1, training).floats;
+  }
   const std::size_t chunk = std::clamp<std::size_t>(kMaxFloats / per_example, 1, max_batch);
   return MemoryPlan::make(plan, chunk, training);
 }
@@ -26,7 +42,11 @@ MemoryPlan plan_memory(const NetworkPlan& plan, std::size_t max_batch, bool trai
 Result<void> check_step_memory(const NetworkPlan& plan, std::size_t batch) {
   constexpr std::size_t kMaxStepBytes = std::size_t{1} << 30;
   if (batch == 0) return {};
-  const std::size_t bytes = plan_memory(plan, batch, true).floats * sizeof(float);
+  // A batch that has to stay whole is refused before its sizes are formed.
+  const std::uint64_t most = most_floats(plan, batch);
+  const std::uint64_t floats =
+      most > kSurelyFits && plan.needs_whole_batch() ? most : plan_memory(plan, batch, true).floats;
+  const std::uint64_t bytes = floats * sizeof(float);
   if (bytes <= kMaxStepBytes) return {};
   return invalid_argument(
       fmt::format("a training step of this network on {} examples takes {} MiB beside the "

@@ -74,7 +74,8 @@ Result<void> check_class(const ClientClassConfig& config, const RunConfig& run,
   return {};
 }
 
-/// What precision says of the model as it is sent; what a class's own leaves of the run's compressors.
+/// What precision says of the model as it is sent; what a class's own leaves of the run's
+/// compressors.
 Result<void> set_precision(const ClientClassConfig& config, const RunConfig& run,
                            PlanVariant& variant) {
   variant.precision = config.precision.value_or(run.client.precision);

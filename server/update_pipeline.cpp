@@ -72,10 +72,9 @@ Result<void> restore_clip(privacy::SumFormat& sum, float clip) {
 
 }  // namespace
 
-Result<UpdatePipeline::Format> UpdatePipeline::Format::of(const TrainingPlan& plan,
-                                                          ModelLayout layout,
-                                                          std::size_t num_scalars,
-                                                          const std::vector<std::string>& compressors) {
+Result<UpdatePipeline::Format> UpdatePipeline::Format::of(
+    const TrainingPlan& plan, ModelLayout layout, std::size_t num_scalars,
+    const std::vector<std::string>& compressors) {
   Format format;
   format.layout = std::move(layout);
   COVEY_ASSIGN(format.model, model_encoding(plan.precision));
@@ -83,10 +82,9 @@ Result<UpdatePipeline::Format> UpdatePipeline::Format::of(const TrainingPlan& pl
   format.seed = plan.seed;
   format.privacy = plan.privacy;
   if (plan.secure_aggregation.enabled()) {
-    COVEY_ASSIGN(format.sum,
-                 privacy::SumFormat::make(plan.secure_aggregation, plan.privacy,
-                                          format.layout.size(),
-                                          privacy::num_sum_scalars(plan.privacy, num_scalars)));
+    COVEY_ASSIGN(format.sum, privacy::SumFormat::make(
+                                 plan.secure_aggregation, plan.privacy, format.layout.size(),
+                                 privacy::num_sum_scalars(plan.privacy, num_scalars)));
     COVEY_ASSIGN(const CompressorSpec spec, parse_compressor(plan.compressor));
     format.sum->least_error = spec.error_feedback;
     format.compressors = {OfferedCompressor::of_size(plan.compressor, format.sum->bytes())};
@@ -152,10 +150,10 @@ Result<UpdatePipeline> UpdatePipeline::make(std::unique_ptr<strategies::Strategy
   COVEY_ASSERT(format.variants == nullptr || (!format.sum && !format.privacy.enabled()) ||
                !format.variants->has_parts());
   if (format.sum && pipeline.sum_strategy_ == nullptr) {
-    return invalid_argument(
-        fmt::format("strategy {} must see each update, and secure aggregation shows only their sum; "
-                    "leave one of them (secure-aggregation.mode = \"off\")",
-                    strategy->name()));
+    return invalid_argument(fmt::format(
+        "strategy {} must see each update, and secure aggregation shows only their sum; "
+        "leave one of them (secure-aggregation.mode = \"off\")",
+        strategy->name()));
   }
   if (format.sum) {
     pipeline.packed_sum_.resize(format.sum->packed.words());
@@ -256,8 +254,8 @@ std::optional<UpdatePipeline::Rejection> UpdatePipeline::check_bytes(
     return Rejection{
         RejectReason::kWrongSize,
         fmt::format("the update has {} bytes (announced: {}), as {} an update of this model has {}",
-                    bytes.size(), report.blob_size,
-                    format_.sum ? "a masked sum" : offered.name, to_string(offered.sizes))};
+                    bytes.size(), report.blob_size, format_.sum ? "a masked sum" : offered.name,
+                    to_string(offered.sizes))};
   }
   if (const Digest digest = bytes.digest(); digest != report.blob) {
     return Rejection{RejectReason::kMalformed,
@@ -333,8 +331,8 @@ std::optional<UpdatePipeline::Rejection> UpdatePipeline::judge_plain(const Judge
   return std::nullopt;
 }
 
-/// What enters the sum for this update: itself, or, where the strategy needs its base, the way from the
-/// model as it stands to where the device would have it.
+/// What enters the sum for this update: itself, or, where the strategy needs its base, the way from
+/// the model as it stands to where the device would have it.
 Result<std::span<const float>> UpdatePipeline::from_model(std::span<const float> update,
                                                           const SharedBytes& base) {
   if (!sum_strategy_->needs_base()) return update;

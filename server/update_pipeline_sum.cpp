@@ -6,20 +6,23 @@
 #include <limits>
 #include <utility>
 
-// From a round's sum, masked or not, to what the strategy sees: unmasked, decoded, and made private.
+// From a round's sum, masked or not, to what the strategy sees: unmasked, decoded, and made
+// private.
 namespace covey::server {
 namespace {
 
-/// Stochastic rounding of a value with fraction f adds f (1 - f) quantum^2 of variance: 1/6 on average.
+/// Stochastic rounding of a value with fraction f adds f (1 - f) quantum^2 of variance: 1/6 on
+/// average.
 double rounding_error(const privacy::SumFormat& format, std::uint32_t count,
                       std::span<const double> sum) {
   const double quantum = format.quantum * format.plan.max_weight;
-  const double added = quantum * std::sqrt(static_cast<double>(count) *
-                                           static_cast<double>(sum.size()) / 6);
+  const double added =
+      quantum * std::sqrt(static_cast<double>(count) * static_cast<double>(sum.size()) / 6);
   double squared = 0;
   for (const double value : sum) squared += value * value;
   if (squared > 0) return added / std::sqrt(squared);
-  return std::numeric_limits<double>::infinity();  // every update rounded to nothing, or was nothing
+  return std::numeric_limits<double>::infinity();  // every update rounded to nothing, or was
+                                                   // nothing
 }
 
 }  // namespace
@@ -27,8 +30,7 @@ double rounding_error(const privacy::SumFormat& format, std::uint32_t count,
 Result<privacy::UnmaskJob::Figures> UpdatePipeline::unmask(const privacy::UnmaskJob& job,
                                                            std::optional<ClientId>* culprit) {
   COVEY_ASSERT(format_.sum.has_value() && !unmasked_);
-  COVEY_ASSIGN(auto figures,
-               job.run(format_.sum->packed, packed_sum_, privacy_.threads, culprit));
+  COVEY_ASSIGN(auto figures, job.run(format_.sum->packed, packed_sum_, privacy_.threads, culprit));
   unmasked_ = true;
   return figures;
 }
@@ -58,8 +60,8 @@ Result<strategies::Sum> UpdatePipeline::open_sum(std::vector<double>& vector) {
     return sum;
   }
   COVEY_ASSERT(unmasked_ || counted_.empty());
-  COVEY_ASSIGN(auto decoded, privacy::decode_sum(*format_.sum, packed_sum_, sum.count, format_.seed,
-                                                 round_));
+  COVEY_ASSIGN(auto decoded,
+               privacy::decode_sum(*format_.sum, packed_sum_, sum.count, format_.seed, round_));
   vector = std::move(decoded.vector);
   sum.vector = vector;
   auto figures = privacy::SumFigures::from_scalars(format_.privacy, decoded.scalars);
@@ -71,12 +73,13 @@ Result<strategies::Sum> UpdatePipeline::open_sum(std::vector<double>& vector) {
     const auto whole = [](double number) {
       return static_cast<std::uint64_t>(std::clamp(number, 0.0, 0x1p53));
     };
-    figures_ = SecureSumFigures{
-        whole(figures.num_examples), whole(figures.steps),
-        figures.num_examples > 0 ? figures.loss / figures.num_examples : 0,
-        whole(figures.clipped_coordinates),
-        static_cast<std::uint32_t>(whole(figures.clipped_weights)),
-        rounding_error(*format_.sum, sum.count, vector), format_.sum->plan.clip};
+    figures_ = SecureSumFigures{whole(figures.num_examples),
+                                whole(figures.steps),
+                                figures.num_examples > 0 ? figures.loss / figures.num_examples : 0,
+                                whole(figures.clipped_coordinates),
+                                static_cast<std::uint32_t>(whole(figures.clipped_weights)),
+                                rounding_error(*format_.sum, sum.count, vector),
+                                format_.sum->plan.clip};
   }
   return sum;
 }
@@ -105,8 +108,10 @@ Result<void> UpdatePipeline::run_strategy(strategies::ServerModel model) {
     std::vector<strategies::IndividualUpdate> updates;
     updates.reserve(kept_.size());
     for (const auto& [client, kept] : kept_) {
-      updates.push_back({client, std::span(reinterpret_cast<const float*>(kept.bytes.data()),
-                                            kept.bytes.size() / sizeof(float)), kept.weight});
+      updates.push_back({client,
+                         std::span(reinterpret_cast<const float*>(kept.bytes.data()),
+                                   kept.bytes.size() / sizeof(float)),
+                         kept.weight});
     }
     return individual_strategy_->aggregate(updates, model);
   } catch (const std::exception& exception) {
@@ -114,18 +119,19 @@ Result<void> UpdatePipeline::run_strategy(strategies::ServerModel model) {
   }
 }
 
-/// After the sum at hand, so that the lattice of the next fits its updates. What devices say of their norms
-/// may be wrong, so the range does not grow to more than twice itself.
+/// After the sum at hand, so that the lattice of the next fits its updates. What devices say of
+/// their norms may be wrong, so the range does not grow to more than twice itself.
 Result<void> UpdatePipeline::adapt_clip() {
   if (!format_.adaptive_clip || !format_.sum || counted_.empty() || !(squared_norm_ > 0)) return {};
   SecureAggregationPlan plan = format_.sum->plan;
-  // sum |v|^4 / sum |v|^2: of devices alike their squared norm, of unlike ones near the largest's, whose
-  // coordinates are most of the sum.
+  // sum |v|^4 / sum |v|^2: of devices alike their squared norm, of unlike ones near the largest's,
+  // whose coordinates are most of the sum.
   const double root_mean_square =
       std::sqrt(squared_norm_ / static_cast<double>(format_.layout.size()));
-  // Of normally distributed values in b bits (rotation makes them so), what is lost by rounding and by
-  // clipping together is least near 0.6 b standard deviations: about 1.2 for 3 levels and 2.5 for 15
-  // (Max 1960, table II). Without error feedback nobody makes up for what is clipped, so less of it is.
+  // Of normally distributed values in b bits (rotation makes them so), what is lost by rounding and
+  // by clipping together is least near 0.6 b standard deviations: about 1.2 for 3 levels and 2.5
+  // for 15 (Max 1960, table II). Without error feedback nobody makes up for what is clipped, so
+  // less of it is.
   const double deviations = (format_.sum->least_error ? 0.6 : 1.0) * plan.bits;
   const double clip = std::min(deviations * root_mean_square, 2 * plan.clip);
   constexpr double kSmallest = 1e-30;  // far above where single precision ends

@@ -89,10 +89,11 @@ Result<void> check_memory(const Experiment& experiment, const DeviceModels& mode
     if (traits.memory_bytes == 0 || static_cast<double>(traits.memory_bytes) >= needed) return {};
     largest = std::max(largest, static_cast<double>(traits.memory_bytes));
   }
-  return invalid_argument(fmt::format(
-      "fleet.memory-mib: the model's weights alone take {:.3g} KiB in training, the largest device has "
-      "{:.3g}",
-      needed / 1024, largest / 1024));
+  return invalid_argument(
+      fmt::format("fleet.memory-mib: the model's weights alone take {:.3g} KiB in training, the "
+                  "largest device has "
+                  "{:.3g}",
+                  needed / 1024, largest / 1024));
 }
 
 Result<void> check_deadline(const Experiment& experiment, const DeviceModels& models) {

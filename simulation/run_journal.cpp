@@ -133,7 +133,8 @@ void RunJournal::write(const Record& record) { writer_->add(record); }
 // ---- devices
 
 void RunJournal::begins(std::uint64_t training, const client::TrainingTask& task) {
-  under_way_.insert_or_assign(task.client, UnderWay{training, task.round, task.model, task.residual, false});
+  under_way_.insert_or_assign(task.client,
+                              UnderWay{training, task.round, task.model, task.residual, false});
 }
 
 bool RunJournal::computes(std::uint64_t training) const {

@@ -28,8 +28,12 @@ class HostData final : public LocalData {
     if (const auto examples = given()) return examples->size();
     return behind_->num_examples();
   }
-  void trained_on(const std::shared_ptr<const models::DataSet>& examples) override {
-    behind_->trained_on(examples);  // which knows its own
+  void update_made(const std::shared_ptr<const models::DataSet>& examples, RunId run,
+                   RoundNumber round) override {
+    behind_->update_made(examples, run, round);  // which knows its own
+  }
+  void update_counted(RunId run, RoundNumber round) override {
+    behind_->update_counted(run, round);
   }
 
  private:

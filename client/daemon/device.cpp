@@ -69,6 +69,11 @@ class ConnectedDevice final : public Device {
       if (priority) priority();
     });
     driver_->start();
+    // The process before this one may have died before it told the data.
+    if (const auto last = driver_->last_counted()) {
+      data_.update_counted(last->first, last->second);
+      data_changed();
+    }
   }
   void stop() override { driver_->stop(); }
 
@@ -121,6 +126,9 @@ class ConnectedDevice final : public Device {
     options.max_training_time = options_.max_training_time;
     if (options_.max_memory_bytes > 0) {
       options.max_model_bytes = options_.max_memory_bytes;
+      options.has_room = [this](std::uint64_t bytes) {
+        return resident_bytes() + bytes <= options_.max_memory_bytes;
+      };
       options.check_plan = [this](const TrainingPlan& plan) { return check_room(plan); };
     }
     return options;
@@ -133,10 +141,10 @@ class ConnectedDevice final : public Device {
     host.death = &death_;
     host.log = std::move(log);
     host.on_phase = events_.on_phase;
-    host.on_accepted = [this](RoundNumber round) {
-      trainer_.accepted(round);
+    host.on_accepted = [this](RoundOfRun round) {
+      data_.update_counted(round.first, round.second);
       data_changed();  // what is new since the last update may be less now
-      if (events_.on_accepted) events_.on_accepted(round);
+      if (events_.on_accepted) events_.on_accepted(round.second);
     };
     host.on_finished = [this] {
       if (events_.on_finished) events_.on_finished(*driver_->finished());

@@ -16,14 +16,12 @@ Result<TrainedUpdate> DeviceTrainer::train(const TrainingTask& task,
     const std::lock_guard lock(mutex_);
     control_ = control;
     training_ = true;
-    trained_.reset();
   }
   Result<TrainedUpdate> update = failed("");
-  Examples used;
   try {
     auto examples = data_.examples();
     update = examples.ok() ? train_on(*examples, task, control) : examples.error();
-    if (examples.ok()) used = std::move(*examples);
+    if (update.ok()) data_.update_made(*examples, task.run, task.round);
   } catch (const std::bad_alloc&) {
     // With a ceiling on the process's memory. What was taken is free again.
     update = failed("the local data need more memory than this device allows");
@@ -31,7 +29,6 @@ Result<TrainedUpdate> DeviceTrainer::train(const TrainingTask& task,
   const std::lock_guard lock(mutex_);
   training_ = false;
   control_ = {};
-  if (update.ok()) trained_.emplace(task.round, std::move(used));
   return update;
 }
 
@@ -44,17 +41,6 @@ Result<TrainedUpdate> DeviceTrainer::train_on(const Examples& examples, const Tr
   auto update = trainer_.train(task, control);
   trainer_.use_examples(none_, {});
   return update;
-}
-
-void DeviceTrainer::accepted(RoundNumber round) {
-  Examples used;
-  {
-    const std::lock_guard lock(mutex_);
-    if (!trained_ || trained_->first != round) return;
-    used = std::move(trained_->second);
-    trained_.reset();
-  }
-  data_.trained_on(used);
 }
 
 std::optional<std::uint32_t> DeviceTrainer::steps() const {

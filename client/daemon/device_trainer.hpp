@@ -8,22 +8,18 @@
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <utility>
 #include <vector>
 
 namespace covey::client {
 
-/// Trains on what the device's data hold at the moment, and remembers which examples an update was
-/// made of until the server has counted it. `train` on one thread at a time, the rest on any.
+/// Trains on what the device's data hold at the moment, and tells them which update was made of them.
+/// `train` on one thread at a time, the rest on any.
 class DeviceTrainer final : public Trainer {
  public:
   /// `data` outlives it.
   explicit DeviceTrainer(LocalData& data);
 
   Result<TrainedUpdate> train(const TrainingTask& task, const TrainingControl& control) override;
-
-  /// The update of this round was counted: its examples are used.
-  void accepted(RoundNumber round);
 
   /// Steps of the training at hand; nothing between trainings and while one rests.
   std::optional<std::uint32_t> steps() const;
@@ -43,7 +39,6 @@ class DeviceTrainer final : public Trainer {
   mutable std::mutex mutex_;
   TrainingControl control_;  ///< of the training at hand, under mutex_
   bool training_ = false;
-  std::optional<std::pair<RoundNumber, Examples>> trained_;  ///< not counted yet
 };
 
 }  // namespace covey::client

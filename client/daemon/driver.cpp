@@ -119,6 +119,7 @@ void Driver::connect() {
              }
              connection_ = std::move(connection);
              transfers_.connected();
+             refused_message_ = false;
              tell(Connected{});
            },
        .on_frame =
@@ -130,6 +131,7 @@ void Driver::connect() {
                return;
              }
              log(LogLevel::kWarning, "message of the server refused: " + message.error().message);
+             refused_message_ = true;
              if (connection_) connection_->close();
            },
        .on_closed =
@@ -142,6 +144,7 @@ void Driver::on_closed(std::uint64_t attempt, const Error& reason) {
   if (attempt != attempt_) return;
   forget_connection();
   ++attempt_;
+  const bool refused_message = std::exchange(refused_message_, false);
   if (finished_) return;
   // A certificate that was refused will be refused again: expired, revoked, or of another run. A
   // server that restarts with a new list deserves a few tries.
@@ -152,7 +155,7 @@ void Driver::on_closed(std::uint64_t attempt, const Error& reason) {
     cancel_training();
     return finish({false, reason.message});
   }
-  tell(ConnectionLost{reason.message});
+  tell(ConnectionLost{reason.message, refused_message});
 }
 
 void Driver::finish(Finished finished) {
@@ -183,7 +186,7 @@ void Driver::tell(Event event) {
 void Driver::tell_host() {
   if (participant_.rounds_accepted() != accepted_told_) {
     accepted_told_ = participant_.rounds_accepted();
-    if (host_.on_accepted) host_.on_accepted(*participant_.last_accepted());
+    if (host_.on_accepted) host_.on_accepted(*participant_.last_counted());
   }
   if (participant_.phase_name() == phase_told_) return;
   phase_told_ = participant_.phase_name();
@@ -195,6 +198,10 @@ void Driver::carry_out(Actions& actions) {
     step();
     if (auto* send = std::get_if<Send>(&action)) {
       if (!connection_) continue;
+      if (host_.spool && !host_.spool->may_send(send->message, moment())) {
+        wait_for_disk();
+        continue;
+      }
       transfers_.sent(send->message);
       connection_->send(proto::encode(send->message));
     } else if (const auto* timer = std::get_if<SetTimer>(&action)) {
@@ -225,6 +232,20 @@ void Driver::carry_out(Actions& actions) {
       finish(std::move(*end));
     }
   }
+}
+
+/// What the device was about to say binds it, and the record of that is not on disk: it stays away
+/// until there may be room. What else this batch sends is dropped with the connection.
+void Driver::wait_for_disk() {
+  constexpr Duration kDiskPause = std::chrono::seconds(60);
+  log(LogLevel::kWarning,
+      "its state cannot be written, so it reveals nothing: trying again in a minute");
+  away_until_ = loop_.now() + kDiskPause;
+  ++attempt_;
+  forget_connection();
+  loop_.post([this, alive = alive_] {  // behind the actions at hand
+    if (*alive) tell(ConnectionLost{"the state directory cannot be written"});
+  });
 }
 
 Moment Driver::moment() const { return {loop_.now(), std::chrono::system_clock::now()}; }

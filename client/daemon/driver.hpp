@@ -51,7 +51,7 @@ class Driver {
   struct Host {
     Log log = nullptr;  ///< lines without the device's name
     std::function<void(std::string_view phase)> on_phase = nullptr;  ///< when it changes
-    std::function<void(RoundNumber round)> on_accepted = nullptr;    ///< an update was counted
+    std::function<void(RoundOfRun round)> on_accepted = nullptr;     ///< an update was counted
     std::function<void()> on_finished = nullptr;
     /// What survives the process; null: nothing does. From open_spool.
     std::unique_ptr<Spool> spool = nullptr;
@@ -77,6 +77,8 @@ class Driver {
   std::string_view phase() const { return participant_.phase_name(); }
   const std::optional<Finished>& finished() const { return finished_; }
   std::uint32_t rounds_accepted() const { return participant_.rounds_accepted(); }
+  /// The last update that was counted, maybe one of an earlier process.
+  const std::optional<RoundOfRun>& last_counted() const { return participant_.last_counted(); }
   /// Of models and updates, on all connections so far.
   const TransferCount& transfers() const { return transfers_; }
   /// Of frames, without TLS, on all connections so far.
@@ -108,6 +110,7 @@ class Driver {
   void cancel_training();
   void pause_training(bool pause);
   void save(const SavedWork& work);
+  void wait_for_disk();
   Moment moment() const;
   static ParticipantOptions with_saved_work(ParticipantOptions options, Spool* spool, Moment now);
   void look_at_training();
@@ -130,6 +133,7 @@ class Driver {
   DropOut drop_out_;
   Time away_until_{};
   std::shared_ptr<transport::Connection> connection_;
+  bool refused_message_ = false;  ///< one that came on it does not decode
   std::uint64_t attempt_ = 0;   ///< of connecting; answers of earlier ones are stale
   std::uint32_t refusals_ = 0;  ///< of our certificate, in a row
   std::shared_ptr<Training> training_;

@@ -13,6 +13,7 @@ namespace covey::client {
 class TransferCount {
  public:
   struct Direction {
+    /// Received, or handed to a connection: what was queued when it broke counts and never left.
     std::uint64_t bytes = 0;
     /// Of them, below what the receiving end was known to hold already: sent for nothing.
     std::uint64_t bytes_below_resume = 0;

@@ -125,8 +125,8 @@ class Directory : public ExampleFiles {
                         spec_.path, max_bytes_of(spec_)));
       }
       if (labels.empty())
-        pixels.reserve(
-            std::min<std::uint64_t>(max_bytes_of(spec_), files.size() * image.pixels.size()));
+        pixels.reserve(static_cast<std::size_t>(std::min<std::uint64_t>(
+            max_bytes_of(spec_), std::uint64_t{files.size()} * image.pixels.size())));
       pixels.insert(pixels.end(), image.pixels.begin(), image.pixels.end());
       labels.push_back(static_cast<std::int32_t>(found - classes.begin()));
     }

@@ -29,21 +29,25 @@ class ExamplePool {
       labels_.push_back(0);
       features_.resize(features_.size() + example_bytes_);
     }
-    sequences_[slot] = sequence;
-    labels_[slot] = label;
-    std::memcpy(features_.data() + slot * example_bytes_, features.data(), example_bytes_);
+    const auto place = static_cast<std::size_t>(slot);
+    sequences_[place] = sequence;
+    labels_[place] = label;
+    std::memcpy(features_.data() + place * example_bytes_, features.data(), example_bytes_);
     return true;
   }
 
-  std::uint64_t sequence(std::uint64_t slot) const { return sequences_[slot]; }
-  std::int32_t label(std::uint64_t slot) const { return labels_[slot]; }
+  std::uint64_t sequence(std::uint64_t slot) const {
+    return sequences_[static_cast<std::size_t>(slot)];
+  }
+  std::int32_t label(std::uint64_t slot) const { return labels_[static_cast<std::size_t>(slot)]; }
   std::span<const std::byte> features(std::uint64_t slot) const {
-    return std::span(features_).subspan(slot * example_bytes_, example_bytes_);
+    return std::span(features_).subspan(static_cast<std::size_t>(slot) * example_bytes_,
+                                        example_bytes_);
   }
   /// Of the example that came first.
   std::uint64_t oldest() const {
-    std::uint64_t slot = 0;
-    for (std::uint64_t i = 1; i < size(); ++i) {
+    std::size_t slot = 0;
+    for (std::size_t i = 1; i < sequences_.size(); ++i) {
       if (sequences_[i] < sequences_[slot]) slot = i;
     }
     return slot;
@@ -53,7 +57,7 @@ class ExamplePool {
   /// By half, never beyond the capacity: what is reserved counts as memory that is used.
   void grow() {
     if (size() < sequences_.capacity()) return;
-    const std::uint64_t wanted = std::min(capacity_, size() + size() / 2 + 16);
+    const auto wanted = static_cast<std::size_t>(std::min(capacity_, size() + size() / 2 + 16));
     sequences_.reserve(wanted);
     labels_.reserve(wanted);
     features_.reserve(wanted * example_bytes_);

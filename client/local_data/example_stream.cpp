@@ -104,7 +104,7 @@ Result<std::shared_ptr<const models::DataSet>> ExampleStream::Store::snapshot() 
   Slots older;
   if (options_.only_new && options_.replay > 0) {
     older = in_order(all(), 0, state_.used);
-    const std::uint64_t wanted = replayed(fresh.size(), older.size());
+    const auto wanted = static_cast<std::size_t>(replayed(fresh.size(), older.size()));
     draws(Draw::kReplay).shuffle(std::span(older));
     older.resize(wanted);
   }
@@ -113,11 +113,25 @@ Result<std::shared_ptr<const models::DataSet>> ExampleStream::Store::snapshot() 
   return examples;
 }
 
-void ExampleStream::Store::trained_on(const models::DataSet* examples) {
+void ExampleStream::Store::update_made(const models::DataSet* examples, RunId run,
+                                       RoundNumber round) {
   const std::lock_guard lock(mutex_);
   const auto found = std::ranges::find(snapshots_, examples, &Snapshot::address);
-  if (found == snapshots_.end() || found->seen <= state_.used) return;
-  state_.used = found->seen;
+  if (found == snapshots_.end()) return;
+  update_ = {run, round, found->seen};
+  if (!log_ || !layout_) return;
+  auto written = log_->append(update_);
+  if (written.ok()) written = log_->sync();  // as the update is, where it is kept
+  // At worst the same examples are trained on once more after a restart.
+  if (!written.ok()) notice(written.error().message);
+}
+
+void ExampleStream::Store::update_counted(RunId run, RoundNumber round) {
+  const std::lock_guard lock(mutex_);
+  if (update_.run != run || update_.round != round) return;
+  const std::uint64_t used = std::min(update_.seen, state_.seen);
+  if (used <= state_.used) return;
+  state_.used = used;
   if (!log_ || !layout_) return;
   // At worst the same examples are trained on once more after a restart.
   if (const auto written = log_->append(state_); !written.ok()) notice(written.error().message);
@@ -146,8 +160,12 @@ std::uint64_t ExampleStream::num_examples() { return store_->num_examples(); }
 Result<std::shared_ptr<const models::DataSet>> ExampleStream::examples() {
   return store_->snapshot();
 }
-void ExampleStream::trained_on(const std::shared_ptr<const models::DataSet>& examples) {
-  store_->trained_on(examples.get());
+void ExampleStream::update_made(const std::shared_ptr<const models::DataSet>& examples, RunId run,
+                                RoundNumber round) {
+  store_->update_made(examples.get(), run, round);
+}
+void ExampleStream::update_counted(RunId run, RoundNumber round) {
+  store_->update_counted(run, round);
 }
 
 namespace {

@@ -50,7 +50,8 @@ class FileData : public LocalData {
 
   Result<std::shared_ptr<const models::DataSet>> examples() override;
   std::uint64_t num_examples() override;
-  void trained_on(const std::shared_ptr<const models::DataSet>&) override {}
+  void update_made(const std::shared_ptr<const models::DataSet>&, RunId, RoundNumber) override {}
+  void update_counted(RunId, RoundNumber) override {}
 
  private:
   struct Signature {

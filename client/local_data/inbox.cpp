@@ -78,8 +78,11 @@ std::uint64_t Inbox::num_examples() {
   return stream_->num_examples();
 }
 
-void Inbox::trained_on(const std::shared_ptr<const models::DataSet>& examples) {
-  stream_->trained_on(examples);
+void Inbox::update_made(const std::shared_ptr<const models::DataSet>& examples, RunId run,
+                        RoundNumber round) {
+  stream_->update_made(examples, run, round);
 }
+
+void Inbox::update_counted(RunId run, RoundNumber round) { stream_->update_counted(run, round); }
 
 }  // namespace covey::client

@@ -28,7 +28,9 @@ class Inbox : public LocalData {
 
   Result<std::shared_ptr<const models::DataSet>> examples() override;
   std::uint64_t num_examples() override;
-  void trained_on(const std::shared_ptr<const models::DataSet>& examples) override;
+  void update_made(const std::shared_ptr<const models::DataSet>& examples, RunId run,
+                   RoundNumber round) override;
+  void update_counted(RunId run, RoundNumber round) override;
 
  private:
   void take_in();

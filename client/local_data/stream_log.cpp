@@ -33,7 +33,11 @@ struct HeaderBytes {
 };
 static_assert(sizeof(HeaderBytes) == 56);
 
-enum class RecordKind : std::uint32_t { kExample = 0x6578616d, kState = 0x73746174 };
+enum class RecordKind : std::uint32_t {
+  kExample = 0x6578616d,
+  kState = 0x73746174,
+  kUpdate = 0x75706474
+};
 
 /// In front of every record.
 struct RecordHead {
@@ -53,6 +57,12 @@ struct StateBytes {
   std::uint64_t seen = 0, used = 0, table = 0, table_rows = 0;
 };
 static_assert(sizeof(StateBytes) == 32);
+
+struct UpdateBytes {
+  std::uint64_t run = 0, seen = 0;
+  std::uint32_t round = 0, unused = 0;
+};
+static_assert(sizeof(UpdateBytes) == 24);
 
 std::uint32_t crc(std::span<const std::byte> bytes) {
   return static_cast<std::uint32_t>(
@@ -184,6 +194,11 @@ bool take(std::span<const std::byte> content, RecordKind kind, const StreamLog::
     reader.state({raw.seen, raw.used, raw.table, raw.table_rows});
     return true;
   }
+  if (kind == RecordKind::kUpdate) {
+    const auto raw = value_at<UpdateBytes>(content);
+    reader.update({RunId{raw.run}, RoundNumber{raw.round}, raw.seen});
+    return true;
+  }
   const auto raw = value_at<ExampleBytes>(content);
   if (raw.label < 0) return false;
   return reader.example({raw.sequence, raw.window_slot, raw.reservoir_slot, raw.table_row,
@@ -216,9 +231,11 @@ Result<void> StreamLog::read(const Reader& reader) {
     COVEY_ASSIGN(const std::size_t got,
                  read_some(file_, path(), std::as_writable_bytes(std::span(&head, 1))));
     const auto kind = static_cast<RecordKind>(head.kind);
-    const bool known = kind == RecordKind::kExample || kind == RecordKind::kState;
-    if (got < sizeof(head) || !known) break;
-    const std::size_t content = kind == RecordKind::kExample ? example : sizeof(StateBytes);
+    const std::size_t content = kind == RecordKind::kExample  ? example
+                                : kind == RecordKind::kState  ? sizeof(StateBytes)
+                                : kind == RecordKind::kUpdate ? sizeof(UpdateBytes)
+                                                              : 0;
+    if (got < sizeof(head) || content == 0) break;
     if (sizeof(head) + content > size - bytes_) break;
     record_.resize(sizeof(head.kind) + content);
     std::memcpy(record_.data(), &head.kind, sizeof(head.kind));
@@ -324,6 +341,12 @@ Result<void> StreamLog::append(const StreamExample& example) {
 Result<void> StreamLog::append(const StreamState& state) {
   const StateBytes raw{state.seen, state.used, state.table, state.table_rows};
   make_record(RecordKind::kState, bytes_of(raw), {}, record_);
+  return write_record(record_);
+}
+
+Result<void> StreamLog::append(const StreamUpdate& update) {
+  const UpdateBytes raw{value_of(update.run), update.seen, value_of(update.round), 0};
+  make_record(RecordKind::kUpdate, bytes_of(raw), {}, record_);
   return write_record(record_);
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <covey/client/example_stream.hpp>
+#include <covey/ids.hpp>
 #include <covey/result.hpp>
 #include <cstddef>
 #include <cstdint>
@@ -35,6 +36,13 @@ struct StreamState {
   std::uint64_t table_rows = 0;  ///< of it were taken
 };
 
+/// The last update that was made of the stream. It may be counted, by a later process too.
+struct StreamUpdate {
+  RunId run{};
+  RoundNumber round{};
+  std::uint64_t seen = 0;  ///< examples that had come when its snapshot was taken; 0: no update yet
+};
+
 struct StreamExample {
   std::uint64_t sequence = 0;
   std::uint64_t window_slot = kNoSlot;
@@ -54,6 +62,7 @@ class StreamLog {
     std::function<Result<void>(const StreamLayout&)> layout;
     std::function<bool(const StreamExample&)> example;  ///< false: nothing that can have happened
     std::function<void(const StreamState&)> state;
+    std::function<void(const StreamUpdate&)> update;
     std::function<void(std::string_view)> notice;
   };
   /// Opens or makes `directory` and reads the file in it, if there is one. What is torn or broken
@@ -70,6 +79,7 @@ class StreamLog {
   /// Error where the disk is full or fails; then nothing was appended. rewrite comes first.
   Result<void> append(const StreamExample& example);
   Result<void> append(const StreamState& state);
+  Result<void> append(const StreamUpdate& update);
   Result<void> sync();
   Result<void> remove();  ///< the file; the next thing is a rewrite
 

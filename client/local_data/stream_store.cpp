@@ -96,6 +96,7 @@ Result<void> ExampleStream::Store::load() {
   };
   reader.example = [this](const StreamExample& example) { return place(example); };
   reader.state = [this](const StreamState& state) { state_ = state; };
+  reader.update = [this](const StreamUpdate& update) { update_ = update; };
   reader.notice = [this](std::string_view text) { notice(text); };
   COVEY_ASSIGN(log_, StreamLog::open(options_.directory, reader));
   if (!layout_) return {};
@@ -141,17 +142,17 @@ Result<void> ExampleStream::Store::place_anew(const StreamLayout& layout) {
   const std::uint64_t end = std::numeric_limits<std::uint64_t>::max();
   const ExamplePool& recent = old_window.size() > 0 ? old_window : old_reservoir;
   const Slots by_age = in_order(recent, 0, end);
-  const std::size_t last = std::min<std::size_t>(by_age.size(), layout.window);
+  const auto last = static_cast<std::size_t>(std::min<std::uint64_t>(by_age.size(), layout.window));
   for (std::size_t i = by_age.size() - last; i < by_age.size(); ++i)
     copy(recent, by_age[i], window_);
   next_in_window_ = window_.size() < window_.capacity() ? window_.size() : 0;
 
   // A uniform choice of a uniform sample is one.
   const ExamplePool& sample = old_reservoir.size() > 0 ? old_reservoir : old_window;
-  Slots chosen(sample.size());
+  Slots chosen(static_cast<std::size_t>(sample.size()));
   std::iota(chosen.begin(), chosen.end(), std::uint64_t{0});
   draws(Draw::kSmallerReservoir).shuffle(std::span(chosen));
-  chosen.resize(std::min<std::size_t>(chosen.size(), layout.reservoir));
+  chosen.resize(static_cast<std::size_t>(std::min<std::uint64_t>(chosen.size(), layout.reservoir)));
   for (const std::uint64_t slot : chosen) copy(sample, slot, reservoir_);
   layout_ = layout;
   return rewrite_log();
@@ -167,6 +168,7 @@ Result<void> ExampleStream::Store::rewrite_log() {
       COVEY_TRY(log_->append(
           {reservoir_.sequence(i), kNoSlot, i, 0, reservoir_.label(i), reservoir_.features(i)}));
     }
+    if (update_.seen > 0) COVEY_TRY(log_->append(update_));
     return log_->append(state_);
   };
   COVEY_TRY(log_->rewrite(*layout_, write));
@@ -287,6 +289,7 @@ Result<void> ExampleStream::Store::clear() {
   layout_.reset();
   window_ = reservoir_ = ExamplePool();
   state_ = {};
+  update_ = {};
   largest_label_ = 0;
   snapshots_.clear();
   return {};

@@ -34,7 +34,8 @@ class ExampleStream::Store {
   std::uint64_t kept() const;
   std::uint64_t num_examples() const;
   Result<std::shared_ptr<const models::DataSet>> snapshot();
-  void trained_on(const models::DataSet* examples);
+  void update_made(const models::DataSet* examples, RunId run, RoundNumber round);
+  void update_counted(RunId run, RoundNumber round);
 
   std::mutex taking;  ///< of tables: one at a time
 
@@ -79,6 +80,7 @@ class ExampleStream::Store {
   ExamplePool reservoir_;
   std::uint64_t next_in_window_ = 0;  ///< the place of the oldest, once all are taken
   StreamState state_;
+  StreamUpdate update_;
   std::int32_t largest_label_ = 0;
   std::unique_ptr<StreamLog> log_;  ///< null: in memory only
   std::uint64_t compact_at_ = 0;    ///< bytes of the file

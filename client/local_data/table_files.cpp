@@ -133,8 +133,9 @@ Result<models::DataSet> load_tables(const std::vector<std::string>& files,
       const std::size_t rows_of_all = examples.size();
       if (share < 1 && rows_of_all > 0) {
         const auto rest = static_cast<double>(rows_of_all - before) / share * 1.02;
-        examples.reserve(std::min(before + static_cast<std::size_t>(rest),
-                                  limit / (examples.bytes() / rows_of_all) + 1));
+        const std::uint64_t allowed = limit / (examples.bytes() / rows_of_all) + 1;
+        examples.reserve(
+            static_cast<std::size_t>(std::min(before + static_cast<std::uint64_t>(rest), allowed)));
       }
       return {};
     };

@@ -166,9 +166,16 @@ Bf16Plan plan_for(const NetworkPlan& plan, std::size_t chunk) {
 }  // namespace
 
 Bf16Plan Bf16Plan::make(const NetworkPlan& plan, std::size_t max_batch) {
-  Bf16Plan whole = plan_for(plan, max_batch);
-  if (whole.floats <= kMaxFloats || plan.needs_whole_batch()) return whole;
-  const std::size_t per_example = whole.floats / max_batch + 1;
+  const bool stays_whole = plan.needs_whole_batch();
+  std::size_t per_example = plan_for(plan, 1).floats;
+  // One example's memory times the batch is at least the batch's: sizes beyond 4 GiB are not even
+  // formed where addresses have 32 bits.
+  if (stays_whole || sizeof(std::size_t) == 8 ||
+      std::uint64_t{per_example} * max_batch < std::uint64_t{1} << 30) {
+    Bf16Plan whole = plan_for(plan, max_batch);
+    if (whole.floats <= kMaxFloats || stays_whole) return whole;
+    per_example = whole.floats / max_batch + 1;
+  }
   return plan_for(plan, std::clamp<std::size_t>(kMaxFloats / per_example, 1, max_batch));
 }
 

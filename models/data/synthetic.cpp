@@ -138,7 +138,7 @@ std::uint64_t SyntheticSource::num_examples(ClientId device) const {
 }
 
 std::uint64_t SyntheticSource::num_train(ClientId device) const {
-  const std::uint64_t size = num_examples(device);
+  const auto size = static_cast<std::size_t>(num_examples(device));
   return size - held_out_of(size, config_.test_fraction);
 }
 

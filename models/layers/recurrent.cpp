@@ -17,7 +17,8 @@ Result<void> check_recurrent(const Planner& planner, std::uint64_t gates, std::u
   COVEY_TRY(planner.check_sizes((shape[1] + units) * gates * units + biases * units,
                                 (layer.last_only ? 1 : shape[0]) * units));
   // What the backward pass needs of an example: four gates' values, the cells, and every h.
-  return planner.check_sizes(0, shape[0] * (padded_row(static_cast<std::size_t>(4 * units)) + 2 * units));
+  return planner.check_sizes(
+      0, shape[0] * (padded_row(static_cast<std::size_t>(4 * units)) + 2 * units));
 }
 
 void copy_last_steps(const float* hidden, std::size_t batch, std::size_t steps, std::size_t units,

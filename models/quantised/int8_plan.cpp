@@ -14,8 +14,9 @@ namespace {
 
 // Bounds against descriptions that would exhaust memory; those of the fp32 planner.
 constexpr std::size_t kMaxLayers = 256;
-constexpr std::uint64_t kMaxParameters = std::uint64_t{1} << 28;
-constexpr std::uint64_t kMaxActivations = std::uint64_t{1} << 26;  ///< per example
+constexpr int kNarrow = sizeof(std::size_t) < 8 ? 3 : 0;
+constexpr std::uint64_t kMaxParameters = std::uint64_t{1} << (28 - kNarrow);
+constexpr std::uint64_t kMaxActivations = std::uint64_t{1} << (26 - kNarrow);  ///< per example
 constexpr std::uint32_t kMaxKernel = 255;
 /// Products of int8 values are at most 127 * 127; with this many and a bias of 2^29 a sum stays
 /// below 2^31.
@@ -116,6 +117,11 @@ Result<void> Int8Planner::run() {
   plan_.max_batch = kMaxTerms;
   for (index_ = 0; index_ < spec_.layers.size(); ++index_) COVEY_TRY(add(spec_.layers[index_]));
   COVEY_TRY(check_last());
+  if constexpr (kNarrow > 0) {
+    // A value takes some 16 bytes, with padding at most some 64: 1 GiB for all of a batch.
+    const std::uint64_t fitting = (std::uint64_t{1} << 24) / (plan_.inputs + activations_);
+    plan_.max_batch = std::clamp<std::size_t>(static_cast<std::size_t>(fitting), 1, plan_.max_batch);
+  }
   plan_.classes = shape_[0];
   return {};
 }

@@ -127,7 +127,8 @@ Result<void> Decoder::decode(DecodedSum& sum) {
 
 namespace {
 
-/// Back to R^d. A coordinate that was drawn with probability summed / d stands for d / summed of them.
+/// Back to R^d. A coordinate that was drawn with probability summed / d stands for d / summed of
+/// them.
 void spread_out(const SumFormat& format, std::uint64_t seed, RoundNumber round,
                 std::vector<double>& vector) {
   const auto chosen = summed_coordinates(format, seed, round);

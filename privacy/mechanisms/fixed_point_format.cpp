@@ -49,7 +49,8 @@ Result<void> check_plan(const SecureAggregationPlan& plan, const PrivacyPlan& pr
   }
   if (plan.subsample < 1 && privacy.enabled()) {
     return invalid_argument(
-        "a secure sum of some of the coordinates is scaled up by what it leaves out, and with it the "
+        "a secure sum of some of the coordinates is scaled up by what it leaves out, and with it "
+        "the "
         "noise of differential privacy, which is counted on a whole vector");
   }
   return {};
@@ -119,8 +120,9 @@ Result<SumFormat> SumFormat::make(const SecureAggregationPlan& plan, const Priva
   format.privacy = privacy;
   format.dimension = dimension;
   format.num_scalars = num_scalars;
-  format.summed = std::min(dimension, static_cast<std::size_t>(std::ceil(
-                                          plan.subsample * static_cast<double>(dimension))));
+  format.summed = std::min(
+      dimension,
+      static_cast<std::size_t>(std::ceil(plan.subsample * static_cast<double>(dimension))));
   format.quantum = plan.clip / static_cast<double>(offset_of(plan));  // 2 C / (2^b - 2)
   if (!positive(format.quantum)) {
     return invalid_argument(

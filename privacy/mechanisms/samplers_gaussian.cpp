@@ -60,9 +60,9 @@ constexpr auto kInverses = [] {
 bool bernoulli_exp_one(SecretBits& bits) {
   for (std::uint64_t k = 2;; ++k) {
     const std::uint64_t first = bits.word();
-    const std::uint64_t threshold =
-        k < kInverses.size() ? kInverses[static_cast<std::size_t>(k)]
-                             : static_cast<std::uint64_t>((Uint128{1} << 64) / k);
+    const std::uint64_t threshold = k < kInverses.size()
+                                        ? kInverses[static_cast<std::size_t>(k)]
+                                        : static_cast<std::uint64_t>((Uint128{1} << 64) / k);
     if (first < threshold) continue;
     if (first == threshold && exactly_below(first, {Uint256::of(1), Uint256::of(k)}, bits))
       continue;

@@ -3,21 +3,27 @@
 #include <cfloat>
 #include <cstdint>
 
+#if LDBL_MANT_DIG < 113 && !defined(__SIZEOF_FLOAT128__)
+#include <boost/multiprecision/cpp_bin_float.hpp>
+#endif
+
 /// Arithmetic with a 113-bit significand, for what a double does not decide. Series only: no
 /// library has these functions everywhere.
 namespace covey::privacy {
 
 #if LDBL_MANT_DIG >= 113
 using Quad = long double;
-#else
+#elif defined(__SIZEOF_FLOAT128__)
 __extension__ typedef __float128 Quad;
+#else  // 32-bit ARM
+using Quad = boost::multiprecision::cpp_bin_float_quad;
 #endif
 
 /// 2^-113 for Quad.
 template <typename T>
 inline constexpr T kEpsilon = T{0x1p-53};
 template <>
-inline constexpr Quad kEpsilon<Quad> = Quad{0x1p-60} * Quad{0x1p-53};
+inline const Quad kEpsilon<Quad> = Quad{0x1p-60} * Quad{0x1p-53};
 
 /// (1 + y) ln(1 + y) - y = sum over n >= 2 of (-y)^n / (n (n - 1)), for |y| <= 1/4.
 template <typename T>

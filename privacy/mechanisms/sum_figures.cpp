@@ -4,8 +4,8 @@
 namespace covey::privacy {
 namespace {
 
-// weight, num_examples, steps, loss, clipped_weights, both norms; and clipped_coordinates, which is last
-// because it is only known when the vector has been encoded.
+// weight, num_examples, steps, loss, clipped_weights, both norms; and clipped_coordinates, which is
+// last because it is only known when the vector has been encoded.
 constexpr std::size_t kLeading = 7;
 constexpr std::size_t kFigures = kLeading + 1;
 
@@ -18,10 +18,11 @@ std::size_t num_sum_scalars(const PrivacyPlan& plan, std::size_t strategy_scalar
 
 std::vector<double> SumFigures::to_scalars(const PrivacyPlan& plan) const {
   if (plan.enabled()) {
-    return plan.clip == ClipKind::kAdaptive ? std::vector<double>{unclipped} : std::vector<double>{};
+    return plan.clip == ClipKind::kAdaptive ? std::vector<double>{unclipped}
+                                            : std::vector<double>{};
   }
-  std::vector<double> all{weight, num_examples, steps, loss, clipped_weights,
-                          squared_norm, quartic_norm};
+  std::vector<double> all{weight,          num_examples, steps,       loss,
+                          clipped_weights, squared_norm, quartic_norm};
   all.insert(all.end(), scalars.begin(), scalars.end());
   all.push_back(clipped_coordinates);
   return all;

@@ -60,8 +60,8 @@ std::vector<std::byte> joined(std::span<const std::byte> first, std::span<const 
   return both;
 }
 
-/// The last `size` bytes in front of the header, as a buffer of their own; `begin` then stands in front
-/// of them.
+/// The last `size` bytes in front of the header, as a buffer of their own; `begin` then stands in
+/// front of them.
 std::optional<SharedBytes> cut_tail(std::span<const std::byte> message, std::size_t& begin,
                                     std::uint64_t size) {
   if (size > begin) return std::nullopt;

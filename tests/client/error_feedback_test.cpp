@@ -23,8 +23,8 @@ std::vector<float> floats_of(const SharedBytes& bytes) {
 /// As the server reads it.
 std::vector<float> decoded(const Fixture& f, const TrainedUpdate& trained) {
   const auto layout = models::Network::make(f.task.plan.model)->layout();
-  const auto compressor = compression::make_compressor(
-      parse_compressor(f.task.plan.compressor).value(), layout);
+  const auto compressor =
+      compression::make_compressor(parse_compressor(f.task.plan.compressor).value(), layout);
   REQUIRE(compressor.ok());
   std::vector<float> values(layout.size());
   REQUIRE((*compressor)
@@ -50,8 +50,8 @@ TEST_CASE("what a device sends and what it keeps make up its update and what it 
   CAPTURE(kSeed);
   Fixture f;
   const std::vector<float> exact = reference(f, 3, 0).update;
-  f.task.plan.compressor = GENERATE(std::string("top-k:0.2"), std::string("sign"),
-                                    std::string("int2+error-feedback"));
+  f.task.plan.compressor =
+      GENERATE(std::string("top-k:0.2"), std::string("sign"), std::string("int2+error-feedback"));
   CAPTURE(f.task.plan.compressor);
   const auto first = f.train();
   REQUIRE(first);
@@ -104,8 +104,9 @@ TEST_CASE("a residual of another length, or with a value that is not finite, is 
 
 TEST_CASE("error feedback makes a biased compressor send everything in the end") {
   CAPTURE(kSeed);
-  // A third of the values each round: what was left out grows until its turn comes, so the sum of what
-  // was sent stays within a bounded distance of the sum of the updates (Karimireddy et al. 2019, Lemma 3).
+  // A third of the values each round: what was left out grows until its turn comes, so the sum of
+  // what was sent stays within a bounded distance of the sum of the updates (Karimireddy et al.
+  // 2019, Lemma 3).
   Fixture f;
   f.task.plan.compressor = "top-k:0.34";
   const std::vector<float> exact = reference(f, 3, 0).update;

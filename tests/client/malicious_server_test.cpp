@@ -3,7 +3,8 @@
 
 #include "fake_server.hpp"
 
-// A server can waste a device's time within the limits that client/README.md states, and nothing more.
+// A server can waste a device's time within the limits that client/README.md states, and nothing
+// more.
 
 using namespace covey;
 using namespace covey::client;
@@ -107,6 +108,16 @@ TEST_CASE("a server cannot wear out the disk with ever new tasks") {
   world.now += 1s;
   world.receive(make_assignment(world.server.model, 9000));
   CHECK(world.device.phase_name() == "downloading");
+}
+
+TEST_CASE("a server cannot have an update sent in pieces that take more memory than the update") {
+  World world;
+  world.start();
+  world.run_until_phase("greeting");
+  world.receive(Welcome{kProtocolVersion, GENERATE(0u, 1u, 255u), 10s});
+  CHECK_FALSE(world.up);
+  world.run_until_finished();
+  CHECK(world.finished->ok);
 }
 
 TEST_CASE("no retry window keeps a device away for more than a week") {

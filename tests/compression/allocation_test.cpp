@@ -14,9 +14,11 @@
 namespace {
 
 thread_local std::size_t allocations = 0;
+thread_local std::size_t allocated_bytes = 0;
 
 void* allocate(std::size_t size) {
   ++allocations;
+  allocated_bytes += size;
   void* p = std::malloc(size == 0 ? 1 : size);
   if (p == nullptr) throw std::bad_alloc();
   return p;
@@ -56,6 +58,19 @@ TEST_CASE("a compressor in use allocates its result and nothing else") {
   CHECK(decoded);
   CHECK(encoding == expected);
   CHECK(decoding == (int8 ? 1 : 0));
+}
+
+TEST_CASE("a compressor that is only asked for its sizes allocates nothing of the model's size") {
+  const std::string spec = GENERATE(from_range(all_specs()), std::string("top-k:1"),
+                                    std::string("random-k:1"));
+  CAPTURE(spec);
+  // Nobody has such a model: 4 GB of fp32.
+  constexpr std::size_t kSize = std::size_t{1} << 30;
+  const std::size_t before = allocated_bytes;
+  const std::size_t largest = make(spec, kSize)->sizes().max;
+  const std::size_t allocated = allocated_bytes - before;
+  CHECK(largest > 0);
+  CHECK(allocated < kSize / 4096);
 }
 
 #endif

@@ -1,11 +1,11 @@
-// The portable integers of 128 bits against values by hand and, where there are any, the compiler's.
+// The portable integers of 128 bits against values by hand and, where there are any, the
+// compiler's.
 
 #include <array>
-#include <limits>
-
 #include <catch2/catch.hpp>
 #include <covey/int128.hpp>
 #include <covey/random.hpp>
+#include <limits>
 
 using namespace covey;
 

@@ -82,9 +82,14 @@ TEST_CASE("what adds up sets how a secure sum's coordinates are encoded") {
     bool rotation;
     double subsample;
   };
-  for (const Case& c : {Case{"auto", 16, false, 1}, {"fp32", 16, false, 1}, {"int8", 8, false, 1},
-                        {"int4", 4, false, 1}, {"int2", 2, false, 1}, {"eden-1", 2, true, 1},
-                        {"eden-2", 2, true, 1}, {"eden-4+error-feedback", 4, true, 1},
+  for (const Case& c : {Case{"auto", 16, false, 1},
+                        {"fp32", 16, false, 1},
+                        {"int8", 8, false, 1},
+                        {"int4", 4, false, 1},
+                        {"int2", 2, false, 1},
+                        {"eden-1", 2, true, 1},
+                        {"eden-2", 2, true, 1},
+                        {"eden-4+error-feedback", 4, true, 1},
                         {"random-k:0.1", 16, false, 0.1}}) {
     CAPTURE(c.compressor);
     const auto plan = sum_of({std::string("client.compressor=") + c.compressor});
@@ -100,9 +105,10 @@ TEST_CASE("what adds up sets how a secure sum's coordinates are encoded") {
 }
 
 TEST_CASE("a key that the compressor decides says nothing beside it") {
-  CHECK_THAT(error_of(kSecure, {"client.compressor=int4", "secure-aggregation.bits=8"}),
-             Catch::Contains("secure-aggregation.bits: says nothing without a client.compressor that "
-                             "leaves the bits open"));
+  CHECK_THAT(
+      error_of(kSecure, {"client.compressor=int4", "secure-aggregation.bits=8"}),
+      Catch::Contains("secure-aggregation.bits: says nothing without a client.compressor that "
+                      "leaves the bits open"));
   CHECK_THAT(error_of(kSecure, {"client.compressor=eden-2", "secure-aggregation.rotation=true"}),
              Catch::Contains("secure-aggregation.rotation: says nothing"));
   CHECK_THAT(error_of(kSecure, {"client.compressor=int4", "secure-aggregation.adaptive-clip=true"}),
@@ -128,8 +134,9 @@ TEST_CASE("differential privacy refuses what it is not counted with") {
              Catch::Contains("leave out error feedback"));
   CHECK_THAT(error_of(noised, {"client.compressor=random-k:0.5"}),
              Catch::Contains("scales the sum up by what it leaves out"));
-  CHECK_THAT(error_of("[privacy]\nmechanism = \"central-gaussian\"\n", {"client.compressor=eden-1"}),
-             Catch::Contains("\"eden-1\" rounds an update after it was clipped"));
+  CHECK_THAT(
+      error_of("[privacy]\nmechanism = \"central-gaussian\"\n", {"client.compressor=eden-1"}),
+      Catch::Contains("\"eden-1\" rounds an update after it was clipped"));
 }
 
 TEST_CASE("the range of few bits adapts to the updates, but not under differential privacy") {

@@ -1,5 +1,5 @@
-// covey-client is killed in front of every single step of a round: an action, a message that came, a change on
-// disk. The next process goes on, and nothing of what is learnt changes.
+// covey-client is killed in front of every single step of a round: an action, a message that came,
+// a change on disk. The next process goes on, and nothing of what is learnt changes.
 
 #include <algorithm>
 #include <catch2/catch.hpp>
@@ -14,10 +14,12 @@ using namespace std::chrono_literals;
 
 namespace {
 
-/// More than there are steps in a round: each death takes one round, or two when the update had been counted.
+/// More than there are steps in a round: each death takes one round, or two when the update had
+/// been counted.
 constexpr std::uint32_t kRounds = 100;
 
-std::string run_file(std::uint32_t devices, const std::string& compressor, const std::string& more) {
+std::string run_file(std::uint32_t devices, const std::string& compressor,
+                     const std::string& more) {
   return R"(
 [run]
 name = "deaths"
@@ -47,13 +49,23 @@ chunk-bytes = 1024
 )" + more;
 }
 
+/// The sum goes on without one of three.
+constexpr const char* kSums = R"(
+[secure-aggregation]
+mode = "honest-but-curious"
+max-weight = 100
+clip = 2.0
+dropout = 0.4
+)";
+
 /// Ten examples of 60 numbers, as the run has them, that differ by device.
 std::string table(int device) {
   std::string text = "label";
   for (int i = 0; i < 60; ++i) text += ",x" + std::to_string(i);
   for (int row = 0; row < 10; ++row) {
     text += "\n" + std::to_string(row);
-    for (int i = 0; i < 60; ++i) text += "," + std::to_string((row * 7 + i * 3 + device * 5) % 11 - 5);
+    for (int i = 0; i < 60; ++i)
+      text += "," + std::to_string((row * 7 + i * 3 + device * 5) % 11 - 5);
   }
   return text + "\n";
 }
@@ -68,11 +80,12 @@ class MortalFleet : public Fleet {
   }
   Process device(int number, std::vector<std::string> more = {}) {
     const std::string name = std::to_string(number);
-    std::vector<std::string> arguments = {"--kit",    folder() / ("kits/device-000" + name),
-                                          "--data",   "csv:" + (folder() / ("data-" + name + ".csv")),
-                                          "--server", address(),
-                                          "--state",  folder() / ("device-state-" + name),
-                                          "--json"};
+    std::vector<std::string> arguments = {
+        "--kit",    folder() / ("kits/device-000" + name),
+        "--data",   "csv:" + (folder() / ("data-" + name + ".csv")),
+        "--server", address(),
+        "--state",  folder() / ("device-state-" + name),
+        "--json"};
     arguments.insert(arguments.end(), more.begin(), more.end());
     return Process(COVEY_CLIENT_PROGRAM, arguments, folder() / ("device-" + name));
   }
@@ -104,8 +117,8 @@ class MortalFleet : public Fleet {
   }
 };
 
-/// A life that dies in front of step 1, then one that dies in front of step 2, ..., each followed by one that
-/// ends with an update that was counted. Returns how many died.
+/// A life that dies in front of step 1, then one that dies in front of step 2, ..., each followed
+/// by one that ends with an update that was counted. Returns how many died.
 std::uint32_t die_at_every_step(MortalFleet& fleet, int device) {
   std::uint32_t deaths = 0;
   while (true) {
@@ -136,7 +149,8 @@ std::string undisturbed_model(MortalFleet& fleet, int devices) {
   return server.json()["model_sha256"];
 }
 
-/// Device 0 dies at every step while the others go on; then the run comes to its end. Returns the model.
+/// Device 0 dies at every step while the others go on; then the run comes to its end. Returns the
+/// model.
 std::string model_after_deaths(MortalFleet& fleet, int devices) {
   Process server = fleet.server();
   std::vector<Process> others;
@@ -172,18 +186,8 @@ TEST_CASE("what compression lost survives a death at every step") {
   check_deaths_change_nothing(fleet, 1);
 }
 
-std::string sums(const std::string& dropout) {
-  return "[secure-aggregation]\nmode = \"honest-but-curious\"\nmax-weight = 100\nclip = 2.0\ndropout = " +
-         dropout + "\n";
-}
-
-TEST_CASE("a sum that needs everyone waits for a client killed at every step and learns the same") {
-  MortalFleet fleet("deaths-sum", run_file(3, "fp32", sums("0.0")), 3);
-  check_deaths_change_nothing(fleet, 3);
-}
-
 TEST_CASE("a client of secure sums killed at every step leaves the others a sum") {
-  MortalFleet fleet("deaths-leave", run_file(3, "fp32", sums("0.4")), 3);
-  model_after_deaths(fleet, 3);
+  MortalFleet fleet("deaths-leave", run_file(3, "fp32", kSums), 3);
+  CHECK_FALSE(model_after_deaths(fleet, 3).empty());
   CHECK(fleet.committed().fewest >= 2);
 }

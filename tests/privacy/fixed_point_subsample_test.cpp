@@ -132,7 +132,8 @@ TEST_CASE("with error feedback a contribution and what it lost make up the updat
     lost += error * error;
     norm += static_cast<double>(update[i]) * update[i];
   }
-  CHECK(lost <= norm * (1 + 1e-6));  // so that errors do not add up without end (Karimireddy et al. 2019)
+  CHECK(lost <=
+        norm * (1 + 1e-6));  // so that errors do not add up without end (Karimireddy et al. 2019)
   // It is what the server reads from a sum of it alone.
   std::vector<std::uint64_t> words(format.packed.words());
   std::memcpy(words.data(), packed.data(), packed.size());

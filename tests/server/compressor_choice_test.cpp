@@ -69,7 +69,8 @@ TEST_CASE("each device is asked for the compressor that it supports, and judged 
                                                                 "has 10 to 20"));
 }
 
-TEST_CASE("an upload may have any size that its compressor makes, and no more bytes than announced") {
+TEST_CASE(
+    "an upload may have any size that its compressor makes, and no more bytes than announced") {
   CoordinatorHarness h(negotiating(1));
   h.start();
   ScriptedDevice& device = h.add(1);

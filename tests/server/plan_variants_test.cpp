@@ -249,6 +249,29 @@ TEST_CASE("a class changes what it names and leaves the rest of the plan") {
   CHECK(offered.sizes.max == offered.sizes.min);
 }
 
+TEST_CASE("a class is offered the run's compressors, for the part of the network that it trains") {
+  RunConfig config;
+  config.client.compressors = {"eden-1", "fp32"};
+  config.client.classes = {class_named("small", 0.5)};
+  const auto variants = variants_of(config, small_network());
+  REQUIRE(variants.ok());
+  const PlanVariant& whole = (*variants)[0];
+  const PlanVariant& small = (*variants)[1];
+  REQUIRE(whole.compressors.size() == 2);
+  REQUIRE(small.compressors.size() == 2);
+  CHECK(small.compressors[0].name == "eden-1");
+  CHECK(small.compressors[1].sizes.max == 4 * small.layout.size());
+  CHECK(whole.compressors[1].sizes.max == 4 * whole.layout.size());
+  CHECK(small.compressors[0].sizes.max < whole.compressors[0].sizes.max);
+  // A class whose precision does not go with one of them would have to be told apart: refused.
+  ClientClassConfig narrow = class_named("narrow");
+  narrow.precision = "bf16";
+  config.client.classes = {narrow};
+  CHECK(says(refusal(config), {"client.class.narrow.precision", "client.compressor: \"fp32\""}));
+  config.client.compressors = {"eden-1", "sign"};
+  CHECK(refusal(config).empty());
+}
+
 TEST_CASE("each class is sent its part of the model in its precision, and equal bytes are shared") {
   RunConfig config = mixed_fleet();
   ClientClassConfig eager = class_named("eager");

@@ -65,7 +65,7 @@ JudgeUpdate judging(std::uint64_t client, RoundNumber round, const SharedBytes& 
 
 TEST_CASE("devices of one round may each send by another compressor") {
   CAPTURE(kSeed);
-  const std::vector<std::string> names{"eden-1",  "drive", "top-k:0.1", "rate-distortion",
+  const std::vector<std::string> names{"eden-1",    "drive", "top-k:0.1", "rate-distortion",
                                        "int4+zstd", "fp16",  "fp32"};
   UpdatePipeline pipeline = pipeline_of(names);
   const RoundNumber round{3};
@@ -74,7 +74,8 @@ TEST_CASE("devices of one round may each send by another compressor") {
   for (std::uint32_t number = 0; number < names.size(); ++number) {
     CAPTURE(names[number]);
     const Sent sent = sent_by(number + 1, round, names[number]);
-    const auto rejection = pipeline.judge(judging(number + 1, round, sent.bytes, number), sent.bytes);
+    const auto rejection =
+        pipeline.judge(judging(number + 1, round, sent.bytes, number), sent.bytes);
     if (rejection) FAIL(rejection->second);
     for (std::size_t i = 0; i < expected.size(); ++i) {
       expected[i] += sent.says[i] / static_cast<double>(names.size());
@@ -136,4 +137,38 @@ TEST_CASE("a format of a plan offers the plan's compressor, or those it is told"
   CHECK(two->compressors.size() == 2);
   plan.compressor = "gzip";
   CHECK_FALSE(UpdatePipeline::Format::of(plan, layout_of(), 0).ok());
+}
+
+TEST_CASE("the range of a secure sum that adapts is part of the state that is stored") {
+  UpdatePipeline::Format format;
+  format.layout = layout_of();
+  SecureAggregationPlan plan;
+  plan.threat_model = ThreatModel::kHonestButCurious;
+  plan.bits = 4;
+  plan.clip = 8;
+  plan.max_weight = 1;
+  plan.max_devices = 4;
+  format.sum =
+      privacy::SumFormat::make(plan, {}, format.layout.size(), privacy::num_sum_scalars({}, 0))
+          .value();
+  format.sum->least_error = true;
+  const auto make = [&](std::vector<float> state, bool adaptive) {
+    auto of_run = format;
+    of_run.adaptive_clip = adaptive;
+    return UpdatePipeline::make(std::make_unique<MeanStrategy>(),
+                                ParameterVector(of_run.layout.size()), std::move(state), of_run);
+  };
+  const auto fresh = make({}, true);
+  REQUIRE(fresh.ok());
+  CHECK(fresh->sum_clip() == 8.0);
+  CHECK(fresh->state() == std::vector<float>{0, 0, 8});  // the strategy's two, and the range
+  const auto again = make({5, 6, 0.25f}, true);
+  REQUIRE(again.ok());
+  CHECK(again->sum_clip() == 0.25);
+  CHECK(again->sum_format()->plan.clip == 0.25);
+  CHECK(again->sum_format()->least_error);
+  CHECK(again->state() == std::vector<float>{5, 6, 0.25f});
+  CHECK_FALSE(make({5, 6}, true).ok());
+  CHECK_FALSE(make({5, 6, -1}, true).ok());
+  CHECK_FALSE(make({}, false)->sum_clip());
 }

@@ -93,8 +93,8 @@ TEST_CASE("error feedback reaches the devices' later updates") {
   const auto with = run(all + std::string("client.compressor=eden-1+error-feedback"));
   const auto without = run(all + std::string("client.compressor=eden-1"));
   CHECK(with.model.digest() != without.model.digest());
-  // A hundredth of the values in each round: without what was left out before, a run over many rounds
-  // would leave most of the model where it began.
+  // A hundredth of the values in each round: without what was left out before, a run over many
+  // rounds would leave most of the model where it began.
   const std::vector<std::string> many{"selection.fraction-fit=1", "run.num-rounds=60"};
   const double sparse = *run(many + std::string("client.compressor=top-k:0.01")).rounds.back().loss;
   const double exact = *run(many).rounds.back().loss;
@@ -129,12 +129,31 @@ TEST_CASE("in a secure sum few bits and few coordinates make few bytes, and the 
 }
 
 TEST_CASE("the range of few bits finds the size of the updates") {
-  // From 64, which every coordinate of these updates rounds to nothing against, or to noise.
-  const std::vector<std::string> coarse =
-      kSecure + std::string("secure-aggregation.clip=64") + std::string("run.num-rounds=30");
-  const auto adapted = run(coarse + std::string("client.compressor=int4"));
-  const auto fixed = run(coarse + std::string("secure-aggregation.bits=4"));
-  const double exact = *run({"run.num-rounds=30"}).rounds.back().loss;
-  CHECK(*adapted.rounds.back().loss < exact + 0.3);
-  CHECK(*fixed.rounds.back().loss > *adapted.rounds.back().loss + 1);
+  // About 105 examples each. At 64 updates drown in the noise of rounding, at 0.001 they are cut
+  // off.
+  const std::vector<std::string> alike{"run.num-rounds=30", "data.size-spread=0"};
+  const double exact = *run(alike).rounds.back().loss;
+  for (const std::string clip : {"64", "0.001"}) {
+    CAPTURE(clip);
+    const auto secure = alike + std::string("secure-aggregation.mode=honest-but-curious") +
+                        std::string("secure-aggregation.max-weight=110") +
+                        ("secure-aggregation.clip=" + clip);
+    const auto adapted = run(secure + std::string("client.compressor=int4"));
+    const auto fixed = run(secure + std::string("secure-aggregation.bits=4"));
+    CHECK(*adapted.rounds.back().loss < exact + 0.3);
+    CHECK(*fixed.rounds.back().loss > exact + 1);
+  }
+}
+
+TEST_CASE("a server that dies and starts again goes on with the range that it had told devices") {
+  const std::vector<std::string> alike{"run.num-rounds=30", "data.size-spread=0"};
+  const double exact = *run(alike).rounds.back().loss;
+  const auto result =
+      run(alike + std::string("secure-aggregation.mode=honest-but-curious") +
+              std::string("secure-aggregation.max-weight=110") +
+              std::string("secure-aggregation.clip=64") + std::string("client.compressor=eden-4") +
+              std::string("faults.seed=3") + std::string("faults.server-crash=0.003"),
+          2, true);
+  CHECK(result.faults.server_crashes > 3);
+  CHECK(*result.rounds.back().loss < exact + 0.3);
 }

@@ -49,6 +49,11 @@ std::string model_steps_encoding(const CompressorSpec& spec) {
 
 bool is_model_steps(std::string_view encoding) { return encoding.starts_with(kPrefix); }
 
+std::size_t count_model_steps(std::span<const std::byte> steps) {
+  const auto found = split(steps);
+  return found ? found->size() : kMostModelSteps + 1;
+}
+
 std::vector<std::byte> frame_model_step(RoundNumber round, std::span<const std::byte> step) {
   COVEY_ASSERT(step.size() <= UINT32_MAX);
   const std::uint32_t header[2] = {value_of(round), static_cast<std::uint32_t>(step.size())};

@@ -19,17 +19,15 @@ constexpr BlockFormat kValues{8, 256};
 class RandomK final : public Compressor {
  public:
   RandomK(bool unbiased, std::size_t kept, std::size_t size)
-      : unbiased_(unbiased), size_(size), chosen_((size + 63) / 64), values_(kept) {}
+      : unbiased_(unbiased), size_(size), kept_(kept) {}
 
-  SizeRange sizes() const override {
-    return {kValues.bytes(values_.size()), kValues.bytes(values_.size())};
-  }
+  SizeRange sizes() const override { return {kValues.bytes(kept_), kValues.bytes(kept_)}; }
 
   SharedBytes encode(std::span<const float> update, const UpdateName& name) override {
     choose(name);
     const float factor =
         unbiased_ && size_ > 0
-            ? static_cast<float>(static_cast<double>(size_) / static_cast<double>(values_.size()))
+            ? static_cast<float>(static_cast<double>(size_) / static_cast<double>(kept_))
             : 1.0f;
     std::size_t next = 0;
     for_each_chosen([&](std::size_t position) { values_[next++] = update[position] * factor; });
@@ -41,7 +39,7 @@ class RandomK final : public Compressor {
 
   Result<void> decode(std::span<const std::byte> bytes, const UpdateName& name,
                       std::span<float> out) override {
-    COVEY_TRY(check_blocks("random-k", kValues, bytes, values_.size()));
+    COVEY_TRY(check_blocks("random-k", kValues, bytes, kept_));
     choose(name);
     decode_blocks(kValues, bytes, values_);
     std::fill(out.begin(), out.end(), 0.0f);
@@ -55,12 +53,13 @@ class RandomK final : public Compressor {
   /// often as it takes to find one that is not drawn yet, twice at most on average.
   void choose(const UpdateName& name) {
     if (drawn_ && seed_ == name.seed && round_ == name.round) return;
-    const std::size_t kept = values_.size();
-    const bool draw_kept = kept <= size_ / 2;
+    const bool draw_kept = kept_ <= size_ / 2;
+    chosen_.resize((size_ + 63) / 64);
+    values_.resize(kept_);
     std::fill(chosen_.begin(), chosen_.end(), draw_kept ? 0 : ~std::uint64_t{0});
     if (size_ % 64 != 0) chosen_.back() &= (std::uint64_t{1} << (size_ % 64)) - 1;
     RandomStream random(name.seed, RandomPurpose::kSubsample, name.round);
-    for (std::size_t left = draw_kept ? kept : size_ - kept; left > 0;) {
+    for (std::size_t left = draw_kept ? kept_ : size_ - kept_; left > 0;) {
       const auto position = static_cast<std::size_t>(random.below(size_));
       const std::uint64_t bit = std::uint64_t{1} << (position % 64);
       std::uint64_t& word = chosen_[position / 64];
@@ -84,6 +83,8 @@ class RandomK final : public Compressor {
 
   bool unbiased_;
   std::size_t size_;
+  std::size_t kept_;
+  // Made at first use: sizes() is asked of models that a device then declines.
   std::vector<std::uint64_t> chosen_;
   std::vector<float> values_;
   bool drawn_ = false;  ///< chosen_ is of seed_ and round_

@@ -36,11 +36,7 @@ struct Threshold {
 
 class TopK final : public Compressor {
  public:
-  TopK(std::size_t kept, std::size_t size)
-      : size_(size), kept_(kept), gaps_(kept, size), counts_(std::max(kHighs, kLows)) {
-    positions_.reserve(kept);
-    values_.resize(kept);
-  }
+  TopK(std::size_t kept, std::size_t size) : size_(size), kept_(kept), gaps_(kept, size) {}
 
   SizeRange sizes() const override {
     const std::size_t values = kValues.bytes(kept_);
@@ -78,6 +74,7 @@ class TopK final : public Compressor {
     auto read =
         gaps_.read(bytes.subspan(1 + size), std::to_integer<unsigned>(bytes[0]), positions_);
     if (!read.ok()) return with_context("top-k", read.error());
+    values_.resize(kept_);
     decode_blocks(kValues, values, values_);
     std::fill(out.begin(), out.end(), 0.0f);
     for (std::size_t i = 0; i < kept_; ++i) out[positions_[i]] = values_[i];
@@ -110,8 +107,11 @@ class TopK final : public Compressor {
 
   /// Fills positions_, ascending, and values_.
   void select(std::span<const float> update) {
+    counts_.resize(std::max(kHighs, kLows));
     Threshold threshold = find_threshold(update);
     positions_.clear();
+    positions_.reserve(kept_);
+    values_.resize(kept_);
     for (std::size_t i = 0; i < size_; ++i) {
       const std::uint32_t magnitude = magnitude_of(update[i]);
       if (magnitude < threshold.magnitude) continue;
@@ -127,6 +127,7 @@ class TopK final : public Compressor {
   std::size_t size_;
   std::size_t kept_;
   RiceGaps gaps_;
+  // Made at first use: sizes() is asked of models that a device then declines.
   std::vector<std::uint32_t> counts_;
   std::vector<std::uint32_t> positions_;
   std::vector<float> values_;

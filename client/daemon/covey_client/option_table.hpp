@@ -1,9 +1,9 @@
 #pragma once
 
 #include <covey/result.hpp>
-#include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "client/daemon/covey_client/options.hpp"
 
@@ -19,7 +19,7 @@ struct Option {
   bool only_command_line = false;
 };
 
-std::span<const Option> all_options();
+std::vector<std::string_view> option_names();
 /// nullptr: there is none of this name.
 const Option* find_option(std::string_view name);
 

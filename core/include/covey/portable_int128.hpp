@@ -7,9 +7,10 @@
 #include <cstdint>
 #include <limits>
 
-/// Integers of 128 bits in two words, for processors whose compilers have none; covey/int128.hpp chooses.
-/// They convert, wrap and round as the compiler's own do, so that results are the same everywhere. Only
-/// division and the choice of words in a shift depend on values: the rest takes the same time for all.
+/// Integers of 128 bits in two words, for processors whose compilers have none; covey/int128.hpp
+/// chooses. They convert, wrap and round as the compiler's own do, so that results are the same
+/// everywhere. Only division and the choice of words in a shift depend on values: the rest takes
+/// the same time for all.
 namespace covey {
 
 /// Modulo 2^128.

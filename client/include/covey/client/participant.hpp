@@ -32,6 +32,7 @@ namespace covey::client {
 struct Connected {};
 struct ConnectionLost {
   std::string reason;
+  bool violation = false;  ///< the host hung up on what no honest server sends
 };
 struct Received {
   ServerMessage message;
@@ -153,6 +154,8 @@ struct ParticipantOptions {
   /// What else the device asks of a plan before anything is downloaded for it, such as that it fits its memory:
   /// the error is the reason it declines with. Empty: nothing.
   std::function<Result<void>(const TrainingPlan&)> check_plan = nullptr;
+  /// Whether so many more bytes of memory fit: else a model comes whole instead of as a difference.
+  std::function<bool(std::uint64_t bytes)> has_room = nullptr;
   /// Longest that a training computes, rests not counted; then its task is declined. 0: no limit.
   Duration max_training_time{};
   /// Keep the last model and update after the report was accepted, so that nothing is downloaded or
@@ -187,6 +190,8 @@ class Participant {
   std::optional<RoundNumber> last_accepted() const {
     return last_accepted_ ? std::optional(last_accepted_->second) : std::nullopt;
   }
+  /// Likewise, of earlier processes too.
+  const std::optional<RoundOfRun>& last_counted() const { return last_accepted_; }
   /// Set while it has no task and no connection and only waits for this moment. Its host may forget
   /// it till then, and begin a new one with `memory`.
   std::optional<Time> idle_until() const;
@@ -239,6 +244,7 @@ class Participant {
     bool in_doubt = false;            ///< of an earlier process, and its round may be over
     std::optional<Time> give_up_at;   ///< while it computes: the owner's patience ends
     Duration patience_left{};         ///< while it rests
+    std::uint8_t starts = 0;          ///< SavedTask::starts
     std::uint32_t steps_done = 0;
     std::uint32_t steps_total = 0;
     std::optional<TrainedUpdate> trained;
@@ -294,10 +300,12 @@ class Participant {
   // participant_saved.cpp: what outlives a process
   void restore(SavedWork saved);
   void restore_task(SavedTask saved, std::optional<SavedDownload>& download);
+  void check_restored(Step);
   bool is_saved(const SavedWork& now) const;
   void save(Step, std::size_t first);
   SharedBytes residual_of(const Assignment& assignment) const;
   void keep_residual();
+  void restore_residual();
   void forget_residuals_before(const Assignment& assignment);
 
   // participant_task.cpp: from assignment to verdict
@@ -325,6 +333,8 @@ class Participant {
   bool is_task(RunId run, RoundNumber round) const;
   bool working() const;
   Result<void> acceptable(const Assignment& assignment);
+  Result<void> may_train_again() const;
+  Result<void> suitable(const Assignment& assignment);
   Result<void> plan_model(const TrainingPlan& plan);
 
   // participant_download.cpp: the model comes, whole or as a difference
@@ -353,6 +363,9 @@ class Participant {
   bool aggregating(const AggregationRound& round) const;
   Result<void> private_enough(const Assignment& assignment) const;
   bool has_revealed(const Assignment& assignment) const;
+  bool has_released(const Assignment& assignment) const;
+  const RoundOfRun* revealed_in(RunId run) const;
+  bool may_make_keys(const AggregationRound& round);
   void send_unmask(Step, Unmask message);
 
   ParticipantOptions options_;
@@ -360,7 +373,7 @@ class Participant {
   Link link_ = Link::kDown;
   std::uint32_t rounds_accepted_ = 0;
   std::uint32_t draws_ = 0;     ///< of jitter, each from a stream of its own
-  std::uint32_t failures_ = 0;  ///< connections lost since the server last answered
+  std::uint32_t failures_ = 0;  ///< connections lost since one was of use (drop_link)
   std::uint32_t violations_ =
       0;                        ///< connections broken for a bad message since the last orderly end
   std::uint32_t declines_ = 0;  ///< tasks given up since the last accepted report
@@ -371,6 +384,8 @@ class Participant {
   std::uint32_t stale_requests_ =
       0;  ///< unanswered, of downloads given up: their answers come first
   bool progress_unanswered_ = false;
+  Time connected_at_{};
+  std::uint64_t came_across_ = 0;  ///< payload bytes that were of use, in either direction
   std::uint32_t ignored_ = 0;  ///< messages that made no sense
   std::optional<Time> progress_sent_;
   std::optional<BlobUpload> upload_;
@@ -384,9 +399,9 @@ class Participant {
   double task_allowance_;  ///< new tasks that it takes now
   Time allowance_from_{};  ///< since when that grows again
   std::optional<RoundOfRun> last_accepted_;
-  std::optional<AggregationRound> keyed_;  ///< the last sum that keys were made for
-  /// The last round in a sum of which this device revealed shares.
-  std::optional<RoundOfRun> revealed_;
+  std::vector<AggregationRound> keyed_;  ///< as SavedWork
+  std::vector<RoundOfRun> revealed_;
+  std::optional<RoundOfRun> released_;  ///< as SavedWork
   ParticipantMemory residuals_;  ///< of which the residuals are kept here
   std::optional<SavedWork> last_saved_;
 

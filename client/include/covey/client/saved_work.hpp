@@ -6,10 +6,12 @@
 #include <covey/ids.hpp>
 #include <covey/messages.hpp>
 #include <covey/time.hpp>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
 #include <utility>
+#include <vector>
 
 /// What a device has to remember to go on where it was: as values, handed from a Participant to
 /// whatever keeps them (spool.hpp) and to the Participant of a later process.
@@ -39,6 +41,12 @@ inline constexpr Duration kLongestAbsence = std::chrono::hours(24 * 7);
 
 using RoundOfRun = std::pair<RunId, RoundNumber>;
 
+/// Runs in which a device remembers that it revealed shares. None is ever forgotten: a device that
+/// has as many takes part in no other run's sums against a malicious server.
+inline constexpr std::size_t kMostRevealedRuns = 64;
+/// Sums that a device remembers having made keys for, and so the most attempts at one round.
+inline constexpr std::size_t kMostKeyedSums = 64;
+
 struct SavedModel {
   Digest digest;
   SharedBytes bytes;
@@ -50,6 +58,8 @@ struct SavedTask {
   std::optional<Time> report_by;         ///< the round's deadline, if one is known
   std::optional<TrainedUpdate> trained;  ///< nothing: the training begins again
   Duration train_time{};
+  /// Trainings begun whose end no process saw: what ends the process again and again is given up.
+  std::uint8_t starts = 0;
   bool reported = false;  ///< the server may have counted it: a verdict is owed
   bool decided = false;   ///< accepted or rejected
 };
@@ -72,9 +82,12 @@ struct AppendDownload {
 struct SavedWork {
   ParticipantMemory memory;
   std::optional<RoundOfRun> last_accepted;
-  std::optional<RoundOfRun> revealed;     ///< in a sum of this round it revealed shares
-  std::optional<AggregationRound> keyed;  ///< the last sum that it made keys for
-  std::optional<Time> not_before;         ///< the server asked it to stay away until then
+  /// Of each run with a malicious server the last round in a sum of which it revealed shares.
+  std::vector<RoundOfRun> revealed;
+  std::vector<AggregationRound> keyed;  ///< the last sums that it made keys for, oldest first
+  /// The last round of which it sent an update with noise of its own: there is no second draw.
+  std::optional<RoundOfRun> released;
+  std::optional<Time> not_before;       ///< the server asked it to stay away until then
   std::optional<SavedModel> model;
   std::optional<SavedTask> task;
   std::optional<SavedDownload> download;

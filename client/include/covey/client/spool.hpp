@@ -42,8 +42,12 @@ class Spool {
 
   /// What was kept, checked against its hashes. Once, first.
   SavedWork load(Moment now);
-  /// Durable on return, unless a word says otherwise. Drops what `work` no longer names.
-  void save(const SavedWork& work, Moment now);
+  /// Whether the record is durable; blobs that are not are said in a word, and not named in it.
+  /// Drops what `work` no longer names.
+  bool save(const SavedWork& work, Moment now);
+  /// Whether the device may say this: not what binds it for ever while the last save did not land,
+  /// which is tried once more. Else to be tried again later.
+  bool may_send(const ClientMessage& message, Moment now);
   /// Not durable at once: a loss of power costs at most 1 MiB, or what came in the last ten
   /// seconds.
   void append(const AppendDownload& piece, Time now);
@@ -60,7 +64,9 @@ class Spool {
   // spool.cpp
   std::vector<Wanted> wanted_of(const SavedWork& work) const;
   StateRecord record_of(const SavedWork& work, const std::vector<Wanted>& wanted, Moment now) const;
-  bool put(const Wanted& wanted, const std::vector<Wanted>& all);
+  bool put(const Wanted& wanted, bool last);
+  bool put_state(const SavedWork& work, const std::vector<Wanted>& wanted, Moment now);
+  void remember(const std::vector<Wanted>& wanted);
   bool take_download(const Wanted& wanted);
   void clean(const std::vector<Wanted>& wanted);
   void begin_download(const AppendDownload& piece);
@@ -85,6 +91,7 @@ class Spool {
   std::vector<StateFolder::File> files_;  ///< of ours
   std::vector<Blob> blobs_;               ///< on disk, and the bytes they are known by
   std::unique_ptr<Download> download_;
+  std::optional<SavedWork> unsaved_;      ///< whose record did not land
   std::string last_note_;
 };
 

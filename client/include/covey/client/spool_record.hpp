@@ -15,6 +15,10 @@
 namespace covey::client {
 
 using WallTime = std::chrono::sys_time<std::chrono::microseconds>;
+inline constexpr WallTime kEarliestWallTime{};
+inline constexpr WallTime kLatestWallTime{std::chrono::seconds(253402300800)};  // the year 10000
+/// The nearest moment between those: clocks are set back and forth.
+WallTime plausible(WallTime time);
 
 /// A file of its own, by its hash.
 struct BlobName {
@@ -49,6 +53,7 @@ struct StateRecord {
     std::vector<std::byte> assignment;  ///< encoded
     std::optional<WallTime> report_by;
     Duration train_time{};
+    std::uint8_t starts = 0;
     bool reported = false, decided = false;
     std::optional<Trained> trained;
     bool operator==(const Task&) const = default;
@@ -57,8 +62,10 @@ struct StateRecord {
   WallTime written{};
   std::uint32_t draws = 0;
   std::uint8_t violations = 0, declines = 0;
-  std::optional<RoundOfRun> last_accepted, revealed;
-  std::optional<AggregationRound> keyed;
+  std::optional<RoundOfRun> last_accepted;
+  std::vector<RoundOfRun> revealed;     ///< kMostRevealedRuns at most
+  std::vector<AggregationRound> keyed;  ///< kMostKeyedSums at most
+  std::optional<RoundOfRun> released;
   std::optional<WallTime> not_before;
   Residual residual;
   std::optional<BlobName> model, download;

@@ -25,6 +25,9 @@ inline constexpr std::size_t kMostModelSteps = 32;
 std::string model_steps_encoding(const CompressorSpec& spec);
 bool is_model_steps(std::string_view encoding);
 
+/// How many there are, decoding none; kMostModelSteps + 1 for more, and for bytes that are no steps.
+std::size_t count_model_steps(std::span<const std::byte> steps);
+
 /// The step of `round` as it stands among others: the round and the length (32 bits each,
 /// little-endian), then the compressor's bytes.
 std::vector<std::byte> frame_model_step(RoundNumber round, std::span<const std::byte> step);

@@ -46,6 +46,7 @@ std::optional<Time> Participant::idle_until() const {
 
 void Participant::start(Time now, Actions& actions) {
   const Step step{now, actions};
+  note_permissions(step, Permissions{});
   if (retry_at_ && *retry_at_ > now) {  // an earlier process was told to stay away until then
     retry_at_ = std::min(*retry_at_, now + kLongestAbsence);
     phase_ = Phase::kPausing;

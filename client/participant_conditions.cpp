@@ -21,17 +21,19 @@ bool Participant::may_connect() const {
   return has_task() || (options_.permissions.train && options_.conditions.num_examples > 0);
 }
 
+void Participant::note_permissions(Step step, const Permissions& before) const {
+  const Permissions& now = options_.permissions;
+  if (now.train == before.train && now.transfer == before.transfer) return;
+  const char* what = now.train && now.transfer ? "may work"
+                     : now.train               ? "may not use the network"
+                     : now.transfer            ? "may not train"
+                                               : "may neither train nor use the network";
+  step.actions.push_back(Note{what + (now.reason.empty() ? "" : ": " + now.reason)});
+}
+
 void Participant::on(Step step, ConditionsChanged event) {
-  const Permissions& before = options_.permissions;
-  if (event.permissions.train != before.train || event.permissions.transfer != before.transfer) {
-    const Permissions& now = event.permissions;
-    const char* what = now.train && now.transfer ? "may work"
-                       : now.train               ? "may not use the network"
-                       : now.transfer            ? "may not train"
-                                                 : "may neither train nor use the network";
-    step.actions.push_back(Note{what + (now.reason.empty() ? "" : ": " + now.reason)});
-  }
-  options_.permissions = std::move(event.permissions);
+  const Permissions before = std::exchange(options_.permissions, std::move(event.permissions));
+  note_permissions(step, before);
   const bool tell = differ(options_.conditions, event.conditions);
   options_.conditions = std::move(event.conditions);
   if (tell && phase_ == Phase::kWaiting && may_connect()) check_in(step);

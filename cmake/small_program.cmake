@@ -24,11 +24,13 @@ if(COVEY_LTO)
   set(CMAKE_INTERPROCEDURAL_OPTIMIZATION ON)
   # The libraries are of use to other programs as well, whatever these are linked with.
   set(CMAKE_CXX_COMPILE_OPTIONS_IPO -flto=auto -ffat-lto-objects)
+  add_link_options(-flto-partition=one)
 endif()
 
-# Kernels are compiled for one instruction set and one way of rounding each, which the optimiser of the
-# whole would mix; and nothing in them throws, so nothing is to be unwound.
-function(covey_keep_kernels_apart)
+# For the end of the top CMakeLists.txt's list of folders.
+function(covey_tune_sources)
+  # Kernels are compiled for one instruction set and one way of rounding each, which the optimiser of the
+  # whole would mix; and nothing in them throws, so nothing is to be unwound.
   foreach(library models privacy strategies)
     get_target_property(sources covey_${library} SOURCES)
     get_target_property(folder covey_${library} SOURCE_DIR)
@@ -38,5 +40,13 @@ function(covey_keep_kernels_apart)
           -fno-lto -fno-exceptions -fno-asynchronous-unwind-tables)
       endif()
     endforeach()
+  endforeach()
+  # Compressed once a round, behind minutes of training: -O3 would be twice the code of -O2.
+  get_target_property(sources covey_compression SOURCES)
+  get_target_property(folder covey_compression SOURCE_DIR)
+  foreach(source IN LISTS sources)
+    if(source MATCHES "\\.cpp$")
+      set_property(SOURCE ${source} DIRECTORY ${folder} APPEND PROPERTY COMPILE_OPTIONS -O2)
+    endif()
   endforeach()
 endfunction()

@@ -71,7 +71,7 @@ class Driver {
   void drop_out(DropOut drop_out) { drop_out_ = std::move(drop_out); }
 
   void start();
-  void stop();  ///< politely: declines the task at hand
+  void stop();  ///< politely: declines what no later process can go on with
   void change_conditions(DeviceConditions conditions, Permissions permissions);
 
   std::string_view phase() const { return participant_.phase_name(); }

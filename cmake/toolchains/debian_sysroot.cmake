@@ -2,6 +2,7 @@
 #   sysroot_name      build/sysroot-<name>
 #   debian_triplet    prefix of the compiler's name and folder of the libraries
 #   emulator          qemu-user's program: the tests run under it
+#   architecture_flags  for the compiler
 set(CMAKE_SYSTEM_NAME Linux)
 get_filename_component(project_root "${CMAKE_CURRENT_LIST_DIR}/../.." ABSOLUTE)
 set(CMAKE_SYSROOT "${project_root}/build/sysroot-${sysroot_name}")
@@ -24,4 +25,5 @@ set(ENV{PKG_CONFIG_LIBDIR}
 set(ENV{PKG_CONFIG_SYSROOT_DIR} "${CMAKE_SYSROOT}")
 
 # g++ notes that older compilers passed some arguments otherwise; nothing here meets their objects.
-string(APPEND CMAKE_CXX_FLAGS_INIT " -Wno-psabi")
+set(CMAKE_CXX_FLAGS_INIT "${architecture_flags} -Wno-psabi")
+set(CMAKE_C_FLAGS_INIT "${architecture_flags}")

@@ -63,6 +63,12 @@ void add_valid_days(CLI::App* command, int& days) {
       ->capture_default_str();
 }
 
+/// The server listens on 7443 unless it is told otherwise; devices dial what their kits say.
+std::string listen_hint(const std::string& address) {
+  const std::string port = address.substr(address.rfind(':') + 1);
+  return address.empty() || port == "7443" ? "" : " --listen 0.0.0.0:" + port;
+}
+
 void add_create(CLI::App* group, std::function<int()>& run) {
   auto held = std::make_shared<WithJson<provision::CreateOptions>>();
   auto& options = held->options;
@@ -97,8 +103,8 @@ void add_create(CLI::App* group, std::function<int()>& run) {
     run = [held] {
       return finish(provision::create(held->options), held->json,
                     fmt::format("Keep {0}/authority to yourself. Next: covey server RUN-FILE --kit "
-                                "{0}/server",
-                                held->options.out));
+                                "{0}/server{1}",
+                                held->options.out, listen_hint(held->options.address)));
     };
   });
 }

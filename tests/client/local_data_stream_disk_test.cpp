@@ -81,7 +81,7 @@ TEST_CASE("a file that is cut anywhere gives the examples in front of the cut") 
   {
     const auto stream = open_stream(options);
     add_all(*stream, 0, 6);
-    stream->trained_on(*stream->examples());
+    count(*stream, *stream->examples());
   }
   const std::string whole = read_all(file);
   std::size_t last = 0;
@@ -106,7 +106,7 @@ TEST_CASE("a byte that was changed anywhere is noticed") {
   {
     const auto stream = open_stream(options);
     add_all(*stream, 0, 6);
-    stream->trained_on(*stream->examples());
+    count(*stream, *stream->examples());
   }
   const std::string whole = read_all(folder.path() + "/s/examples.log");
   for (std::size_t at = 0; at < whole.size(); ++at) {
@@ -272,4 +272,31 @@ TEST_CASE("tables that are moved into a stream's inbox become examples") {
   CHECK(std::filesystem::exists(folder.path() + "/inbox/young.csv"));
   make_older(folder.path() + "/inbox/young.csv");
   CHECK(data->num_examples() == 5);
+}
+
+TEST_CASE("an update that is counted after a restart uses up its examples") {
+  const bool written_anew = GENERATE(false, true);
+  const test::ScratchDirectory folder;
+  const StreamOptions options{
+      .directory = folder.path() + "/s", .max_examples = 20, .only_new = true};
+  StreamOptions fewer = options;
+  fewer.max_examples = 10;
+  {
+    const auto stream = open_stream(options);
+    add_all(*stream, 0, 4);
+    const auto examples = *stream->examples();
+    add_all(*stream, 4, 6);  // while it trains
+    stream->update_made(examples, RunId{7}, RoundNumber{3});
+  }
+  if (written_anew) open_stream(fewer);
+  {
+    const auto stream = open_stream(written_anew ? fewer : options);
+    CHECK(ids(*stream) == numbers(0, 6));  // nobody has counted it yet
+    stream->update_counted(RunId{7}, RoundNumber{2});
+    stream->update_counted(RunId{8}, RoundNumber{3});
+    CHECK(ids(*stream) == numbers(0, 6));
+    stream->update_counted(RunId{7}, RoundNumber{3});
+    CHECK(ids(*stream) == numbers(4, 6));
+  }
+  CHECK(ids(*open_stream(written_anew ? fewer : options)) == numbers(4, 6));
 }

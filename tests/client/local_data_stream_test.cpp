@@ -116,11 +116,11 @@ TEST_CASE("only what is new is trained on, once the update was counted") {
   CHECK(first->size() == 4);
   add_all(*stream, 4, 6);  // while it trains
   CHECK(ids(*stream) == numbers(0, 6));
-  stream->trained_on(first);
+  count(*stream, first);
   CHECK(ids(*stream) == numbers(4, 6));
-  stream->trained_on(first);  // once more changes nothing
+  count(*stream, first);  // once more changes nothing
   CHECK(stream->num_examples() == 2);
-  stream->trained_on(*stream->examples());
+  count(*stream, *stream->examples());
   CHECK(stream->num_examples() == 0);
   CHECK_FALSE(stream->examples().ok());
   add_all(*stream, 6, 30);  // more than there is room for
@@ -142,7 +142,7 @@ TEST_CASE("replay mixes old examples with the new ones") {
       open_stream({.keep = keep, .max_examples = 60, .only_new = true, .replay = 1.5});
   add_all(*stream, 0, 20);
   CHECK(ids(*stream) == numbers(0, 20));  // nothing is old yet
-  stream->trained_on(*stream->examples());
+  count(*stream, *stream->examples());
   add_all(*stream, 20, 26);
   const auto mixed = ids(*stream);
   REQUIRE(mixed.size() == 6 + 9);
@@ -171,7 +171,7 @@ TEST_CASE("a stream is the same after a restart") {
     const auto stream = open_stream(options);
     for (auto* each : {stream.get(), reference.get()}) {
       add_all(*each, 0, count);
-      each->trained_on(*each->examples());
+      testing::count(*each, *each->examples());
       add_all(*each, count, count + 2);
     }
     before = ids(*stream);
@@ -249,7 +249,7 @@ TEST_CASE("threads add while others train on what there is") {
       if (features[i] != -features[i + 1]) ++failures;
     }
     trained += (*examples)->size();
-    stream->trained_on(*examples);
+    count(*stream, *examples);
   }
   for (std::thread& thread : threads) thread.join();
   CHECK(failures == 0);

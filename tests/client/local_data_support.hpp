@@ -52,6 +52,12 @@ inline std::shared_ptr<const models::DataSet> examples_of(LocalData& data) {
   return *examples;
 }
 
+/// As if an update had been made of them, and the server had counted it.
+inline void count(LocalData& data, const std::shared_ptr<const models::DataSet>& examples) {
+  data.update_made(examples, RunId{7}, RoundNumber{1});
+  data.update_counted(RunId{7}, RoundNumber{1});
+}
+
 inline std::string error_of(LocalData& data) {
   const auto examples = data.examples();
   return examples.ok() ? "(no error)" : examples.error().message;

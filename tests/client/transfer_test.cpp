@@ -7,8 +7,17 @@ using namespace covey;
 using namespace covey::client;
 using namespace covey::client::testing;
 
+TEST_CASE("a blob of no bytes is whole at once, and checked all the same") {
+  BlobDownload empty(sha256({}), 0);
+  REQUIRE(empty.complete());
+  const auto result = empty.finish();
+  REQUIRE(result);
+  CHECK(result->empty());
+  CHECK_FALSE(BlobDownload(sha256(patterned_bytes(1, 1).span()), 0).finish());
+}
+
 TEST_CASE("a download survives a server that answers shorter than asked") {
-  const auto most = GENERATE(1u, 100u, 4095u, 4096u, 5000u);
+  const auto most = GENERATE(4096u, 5000u, 8191u);
   CAPTURE(most);
   const SharedBytes blob = patterned_bytes(20000, 3);
   BlobDownload download(sha256(blob.span()), blob.size());
@@ -27,6 +36,23 @@ TEST_CASE("a download survives a server that answers shorter than asked") {
   const auto result = download.finish();
   REQUIRE(result);
   CHECK(std::ranges::equal(result->span(), blob.span()));
+}
+
+TEST_CASE("a piece of fewer bytes than 4 KiB is taken only where no more were asked for") {
+  const SharedBytes blob = patterned_bytes(20000, 3);
+  BlobDownload download(sha256(blob.span()), blob.size());
+  const auto answer = [&](std::uint32_t asked, std::size_t given) {
+    const auto request = download.next_request(asked);
+    REQUIRE(request);
+    return download.accept({request->blob, request->offset, blob.slice(request->offset, given)});
+  };
+  CHECK(answer(100, 100));
+  CHECK(answer(8192, 4096));
+  const auto refused = answer(8192, 4095);
+  REQUIRE_FALSE(refused);
+  CHECK(refused.error().message.find("too few") != std::string::npos);
+  download.connection_lost();
+  CHECK_FALSE(answer(100, 99));
 }
 
 TEST_CASE("a download asks for nothing below what it holds after a cut") {

@@ -56,7 +56,14 @@ Result<void> Program::begin() {
   };
   if (parts_.read_conditions) device.readings = parts_.read_conditions();
   DeviceEvents events;
-  events.on_phase = [this](std::string_view) { tell_status(); };
+  events.on_phase = [this](std::string_view phase) {
+    tell_status();
+    if (parts_.log && phase == "waiting" && !waited_) {
+      parts_.log(LogLevel::kInfo, "checked in, waits for a round; examples: " +
+                                      std::to_string(parts_.data.num_examples()));
+    }
+    waited_ = waited_ || phase == "waiting";
+  };
   events.on_accepted = [this](RoundNumber) { on_accepted(); };
   events.on_finished = [this](const Finished& finished) {
     loop_.post([this, finished] { on_finished(finished); });  // it is the device that says so

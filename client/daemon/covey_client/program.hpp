@@ -63,6 +63,7 @@ class Program {
   bool stopping_ = false;
   std::string status_told_;
   std::uint64_t examples_told_ = 0;
+  bool waited_ = false;  ///< said once that it is in the server's pool
   std::optional<std::uint32_t> steps_seen_;
   Time steps_moved_at_{};
 

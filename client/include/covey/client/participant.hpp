@@ -65,7 +65,8 @@ struct ConditionsChanged {
   DeviceConditions conditions;
   Permissions permissions = {};
 };
-/// Leave politely: the task at hand is declined, the connection closed.
+/// Leave politely: the task at hand is declined unless saved work lets a later process go on with it,
+/// the connection closed.
 struct StopRequested {};
 using Event = std::variant<Connected, ConnectionLost, Received, TimerFired, TrainingProgress,
                            TrainingFinished, UpdateMasked, ConditionsChanged, StopRequested>;
@@ -287,6 +288,7 @@ class Participant {
   // participant_conditions.cpp: what the owner allows
   void on(Step, ConditionsChanged);
   bool may_connect() const;
+  void note_permissions(Step, const Permissions& before) const;
   void hang_up(Step);
   void follow_conditions(Step);
 

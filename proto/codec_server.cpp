@@ -140,7 +140,6 @@ Result<ServerMessage> read(const wire::Assignment& in) {
               [&](const auto& part) { assignment.plan = read_plan(reader, part); });
   assignment.model = reader.digest(COVEY_FIELD(in, model));
   assignment.model_size = reader.value(COVEY_FIELD(in, model_size));
-  if (assignment.model_size == 0) reader.fail("model_size", "must be at least 1");
   assignment.report_within = reader.duration(COVEY_FIELD(in, report_within_us));
   if (in.has_aggregation()) {
     assignment.aggregation.bytes = reader.fixed<16>(COVEY_FIELD(in, aggregation));

@@ -229,7 +229,7 @@ TEST_CASE("an error in the configuration file names file, line and key") {
   CHECK(error("self-test = true\n") == file + ":1: \"self-test\" is not a key of this file");
   CHECK(error("nice = \"a lot\"\n").find(file + ":1: \"nice\" must be a number from 0 to 19") == 0);
   CHECK(error("once = 1\n") == file + ":1: \"once\" must be true or false");
-  CHECK(error("kit = [\"k\"]\n") == file + ":1: \"kit\" must be one value: DIR");
+  CHECK(error("kit = [\"k\"]\n") == file + ":1: a value is a \"text\", a number, true or false");
   CHECK(error("kit = true\n") == file + ":1: \"kit\" must be one value: DIR");
   CHECK(error("kit = \n").find(file + ":1: ") == 0);
   CHECK(error_of({"--config", "/nonexistent/client.toml"}).find("/nonexistent/client.toml: ") == 0);
@@ -341,7 +341,9 @@ TEST_CASE("lines for the journal have a priority and no time, others have a time
 
 TEST_CASE("a kit, data or a configuration that is of no use ends with exit code 2 and a sentence") {
   Devices fleet("client-usage");
-  Process no_kit(COVEY_CLIENT_PROGRAM, {"--kit", "/nonexistent", "--data", "csv:x", "--json"},
+  Process no_kit(COVEY_CLIENT_PROGRAM,
+                 {"--kit", "/nonexistent", "--state", "none", "--data",
+                  "csv:" + (fleet.folder() / "data.csv"), "--json"},
                  fleet.folder() / "no-kit");
   CHECK(no_kit.wait(10s) == 2);
   CHECK(no_kit.json()["error"].get<std::string>().find("/nonexistent/client.toml") == 0);

@@ -52,8 +52,8 @@ Log log_of(const std::string& device) {
 
 Result<FleetResult> take_part(const FleetOptions& options) {
   transport::EventLoop loop;
-  transport::WorkerPool workers(options.threads);
   TrainerPool trainers(options.make_trainer, options.prepare);
+  transport::WorkerPool workers(options.threads);  // its threads end before the trainers go
   std::vector<std::unique_ptr<Driver>> drivers;
   std::size_t running = 0;
   const auto on_finished = [&] {
